@@ -1,0 +1,3 @@
+//! postern.
+
+fn main() {}

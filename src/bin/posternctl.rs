@@ -1,0 +1,3 @@
+//! posternctl.
+
+fn main() {}

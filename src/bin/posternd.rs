@@ -1,0 +1,3 @@
+//! posternd.
+
+fn main() {}

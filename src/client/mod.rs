@@ -1,0 +1,1 @@
+//! postern: sends knocks.

@@ -1,0 +1,1 @@
+//! posternctl, one file a subcommand.

@@ -1,0 +1,3 @@
+//! posternd: the monitor (root) and the listener (no privileges).
+
+pub mod control;
