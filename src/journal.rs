@@ -162,7 +162,10 @@ impl Journal {
 
 fn read(text: &[u8], boot: &str) -> (Live, Recovered) {
     let mut live = Live::new();
-    let mut recovered = Recovered { rebooted: !text.is_empty(), ..Recovered::default() };
+    let mut recovered = Recovered {
+        rebooted: !text.is_empty(),
+        ..Recovered::default()
+    };
     for (n, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
         match parse(line) {
             Some(Record::Boot(id)) if n == 0 => recovered.rebooted = id != boot,
@@ -180,7 +183,11 @@ fn apply(live: &mut Live, record: Record) {
         Record::Open(entry) => {
             live.insert((entry.door.clone(), entry.address), entry);
         }
-        Record::Extend { door, address, until } => {
+        Record::Extend {
+            door,
+            address,
+            until,
+        } => {
             if let Some(entry) = live.get_mut(&(door, address)) {
                 entry.until = until;
             }
@@ -204,8 +211,12 @@ fn begin(path: &Path, boot: &str, live: &Live) -> io::Result<File> {
         line(&Record::Open(entry.clone()), &mut text);
     }
     let new = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
     file.write_all(&text)?;
     std::fs::rename(&new, path)?;
     Ok(file)
@@ -256,20 +267,42 @@ mod tests {
     fn example(path: &Path) -> Vec<Entry> {
         let (mut journal, recovered) = opened(path, "a");
         assert_eq!(recovered, Recovered::default());
-        let (a, b, c) = (entry("ssh", 1, 50), entry("ssh", 2, 60), entry("wake", 1, 70));
+        let (a, b, c) = (
+            entry("ssh", 1, 50),
+            entry("ssh", 2, 60),
+            entry("wake", 1, 70),
+        );
         journal
-            .write(&[Record::Open(a.clone()), Record::Open(b.clone()), Record::Open(c.clone())])
+            .write(&[
+                Record::Open(a.clone()),
+                Record::Open(b.clone()),
+                Record::Open(c.clone()),
+            ])
             .unwrap();
         let (door, address) = of(&a);
         journal
             .write(&[
-                Record::Done { door: door.clone(), address },
-                Record::Extend { door, address, until: 90 },
+                Record::Done {
+                    door: door.clone(),
+                    address,
+                },
+                Record::Extend {
+                    door,
+                    address,
+                    until: 90,
+                },
             ])
             .unwrap();
         let (door, address) = of(&b);
         journal.write(&[Record::Closed { door, address }]).unwrap();
-        vec![Entry { until: 90, done: true, ..a }, c]
+        vec![
+            Entry {
+                until: 90,
+                done: true,
+                ..a
+            },
+            c,
+        ]
     }
 
     #[test]
@@ -303,9 +336,22 @@ mod tests {
         let text = std::fs::read(&path).unwrap();
         let known = |e: &Entry| {
             let short = *e == entry("ssh", 1, 50);
-            let done = *e == Entry { done: true, ..entry("ssh", 1, 50) };
-            let long = *e == Entry { until: 90, ..entry("ssh", 1, 50) };
-            let full = *e == Entry { until: 90, done: true, ..entry("ssh", 1, 50) };
+            let done = *e
+                == Entry {
+                    done: true,
+                    ..entry("ssh", 1, 50)
+                };
+            let long = *e
+                == Entry {
+                    until: 90,
+                    ..entry("ssh", 1, 50)
+                };
+            let full = *e
+                == Entry {
+                    until: 90,
+                    done: true,
+                    ..entry("ssh", 1, 50)
+                };
             short || done || long || full || *e == entry("ssh", 2, 60) || *e == entry("wake", 1, 70)
         };
         for cut in 0..text.len() {
@@ -331,7 +377,9 @@ mod tests {
         for n in 0..20_000 {
             let e = entry("ssh", (n % 8) as u8, n);
             let (door, address) = of(&e);
-            journal.write(&[Record::Open(e), Record::Closed { door, address }]).unwrap();
+            journal
+                .write(&[Record::Open(e), Record::Closed { door, address }])
+                .unwrap();
         }
         let last = entry("ssh", 9, 1);
         journal.write(&[Record::Open(last.clone())]).unwrap();

@@ -8,12 +8,15 @@ use postern::daemon::{listener, monitor, spawn};
 
 /// Watches interfaces and opens doors to whoever knocks rightly.
 #[derive(Parser)]
-#[command(version, after_help = "\
+#[command(
+    version,
+    after_help = "\
 Stays in the foreground. SIGHUP: read the configuration again; SIGUSR1: open the log again;
 SIGTERM: stop, leaving guards and openings as they stand.
 
 Exit status: 0 stopped by a signal; 69 another posternd runs, or the packet filter cannot be
-driven; 71 the system refused something; 77 not root; 78 the configuration is wrong.")]
+driven; 71 the system refused something; 77 not root; 78 the configuration is wrong."
+)]
 struct Arguments {
     /// The configuration.
     #[arg(short, long, value_name = "FILE", default_value = postern::config::DEFAULT_FILE)]
@@ -30,7 +33,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|a| a == spawn::LISTENER) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|a| a == spawn::LISTENER)
+    {
         return listener::run();
     }
     let arguments = Arguments::parse();

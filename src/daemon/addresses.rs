@@ -39,9 +39,9 @@ pub fn read() -> io::Result<Interfaces> {
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     match address.family()? {
-        AddressFamily::Inet => {
-            address.as_sockaddr_in().map(|a| SocketAddr::from(std::net::SocketAddrV4::from(*a)).ip())
-        }
+        AddressFamily::Inet => address
+            .as_sockaddr_in()
+            .map(|a| SocketAddr::from(std::net::SocketAddrV4::from(*a)).ip()),
         AddressFamily::Inet6 => address
             .as_sockaddr_in6()
             .map(|a| SocketAddr::from(std::net::SocketAddrV6::from(*a)).ip()),
@@ -81,7 +81,12 @@ impl Watcher {
     #[cfg(not(target_os = "linux"))]
     pub fn open() -> io::Result<Watcher> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        Ok(Watcher(socket(AddressFamily::Route, SockType::Raw, flags, None)?))
+        Ok(Watcher(socket(
+            AddressFamily::Route,
+            SockType::Raw,
+            flags,
+            None,
+        )?))
     }
 
     /// Takes what has come, without looking at it.

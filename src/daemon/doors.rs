@@ -50,7 +50,9 @@ impl Doors {
         for (d, door) in config.doors.iter().enumerate() {
             for (k, knock) in door.knocks.iter().enumerate() {
                 let Knock::Sequence(sequence) = knock;
-                let Steps::OneTime(path) = &sequence.steps else { continue };
+                let Steps::OneTime(path) = &sequence.steps else {
+                    continue;
+                };
                 let current = match read_list(path) {
                     Ok((_, current)) => {
                         if current.is_none() {
@@ -67,11 +69,24 @@ impl Doors {
                         None
                     }
                 };
-                lists.insert((d as u16, k as u16), List { path: path.clone(), current });
+                lists.insert(
+                    (d as u16, k as u16),
+                    List {
+                        path: path.clone(),
+                        current,
+                    },
+                );
             }
         }
         let allowances = vec![(GRANTS, now); config.doors.len()];
-        (Doors { config, lists, allowances }, wrong)
+        (
+            Doors {
+                config,
+                lists,
+                allowances,
+            },
+            wrong,
+        )
     }
 
     /// One door.
@@ -132,18 +147,28 @@ impl Doors {
     /// The longest that an attempt can take.
     pub fn longest_attempt(&self) -> Duration {
         let knocks = self.config.doors.iter().flat_map(|d| &d.knocks);
-        knocks.map(|Knock::Sequence(s)| s.timeout).max().unwrap_or_default()
+        knocks
+            .map(|Knock::Sequence(s)| s.timeout)
+            .max()
+            .unwrap_or_default()
     }
 
     /// What the doors allow their leases.
     pub fn terms(&self) -> Vec<Terms> {
         let doors = self.config.doors.iter();
-        doors.map(|d| Terms { open_for: d.lease(), max_leases: d.max_leases }).collect()
+        doors
+            .map(|d| Terms {
+                open_for: d.lease(),
+                max_leases: d.max_leases,
+            })
+            .collect()
     }
 
     /// Whether the door takes one more grant now.
     pub fn allow(&mut self, door: u16, now: Time) -> bool {
-        let Some((left, at)) = self.allowances.get_mut(usize::from(door)) else { return false };
+        let Some((left, at)) = self.allowances.get_mut(usize::from(door)) else {
+            return false;
+        };
         *left = (*left + now.since(*at).as_secs_f64() * GRANTS).min(GRANTS);
         *at = now.max(*at);
         let allowed = *left >= 1.0;
@@ -164,8 +189,15 @@ impl Doors {
     /// # Errors
     /// The grant must not be given then.
     pub fn spend(&mut self, door: u16, knock: u16, line: u32) -> Result<(), NotSpent> {
-        let list = self.lists.get_mut(&(door, knock)).ok_or(NotSpent::NotInForce)?;
-        if list.current.as_ref().is_none_or(|(current, _)| *current != line) {
+        let list = self
+            .lists
+            .get_mut(&(door, knock))
+            .ok_or(NotSpent::NotInForce)?;
+        if list
+            .current
+            .as_ref()
+            .is_none_or(|(current, _)| *current != line)
+        {
             return Err(NotSpent::NotInForce);
         }
         let (text, current) = read_list(&list.path).map_err(NotSpent::NotWritten)?;

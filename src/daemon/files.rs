@@ -63,7 +63,10 @@ pub fn trusted(path: &Path, secret: bool) -> Result<(), Distrust> {
         reach &= meta.mode() & 0o011 != 0;
     }
     if secret && reach && file.mode() & 0o044 != 0 {
-        return Err(Distrust::Readable { path: path.clone(), mode: file.mode() & 0o7777 });
+        return Err(Distrust::Readable {
+            path: path.clone(),
+            mode: file.mode() & 0o7777,
+        });
     }
     Ok(())
 }
@@ -73,15 +76,24 @@ fn look(path: &Path) -> Result<Metadata, Distrust> {
 }
 
 fn unreadable(path: &Path, e: &io::Error) -> Distrust {
-    Distrust::Unreadable { path: path.to_owned(), why: e.to_string() }
+    Distrust::Unreadable {
+        path: path.to_owned(),
+        why: e.to_string(),
+    }
 }
 
 fn belongs_to_root(path: &Path, meta: &Metadata) -> Result<(), Distrust> {
     if meta.uid() != 0 {
-        return Err(Distrust::Owner { path: path.to_owned(), uid: meta.uid() });
+        return Err(Distrust::Owner {
+            path: path.to_owned(),
+            uid: meta.uid(),
+        });
     }
     if meta.mode() & 0o022 != 0 {
-        return Err(Distrust::Writable { path: path.to_owned(), mode: meta.mode() & 0o7777 });
+        return Err(Distrust::Writable {
+            path: path.to_owned(),
+            mode: meta.mode() & 0o7777,
+        });
     }
     Ok(())
 }
@@ -99,7 +111,11 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let new = PathBuf::from(name);
     let _ = fs::remove_file(&new);
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         if let Some(before) = before {
             chown(&new, Some(before.uid()), Some(before.gid()))?;
             file.set_permissions(Permissions::from_mode(before.mode() & 0o7777))?;
@@ -155,19 +171,31 @@ mod tests {
         mode(0o644);
         assert_eq!(trusted(&file, false), Ok(()));
         let said = trusted(&file, true).unwrap_err().to_string();
-        assert!(said.ends_with(&format!("chmod go-r {}", file.display())), "{said}");
+        assert!(
+            said.ends_with(&format!("chmod go-r {}", file.display())),
+            "{said}"
+        );
         mode(0o620);
-        assert!(matches!(trusted(&file, false), Err(Distrust::Writable { mode: 0o620, .. })));
+        assert!(matches!(
+            trusted(&file, false),
+            Err(Distrust::Writable { mode: 0o620, .. })
+        ));
 
         mode(0o600);
         fs::set_permissions(top.path(), Permissions::from_mode(0o1777)).unwrap();
-        assert!(matches!(trusted(&file, false), Err(Distrust::Writable { mode: 0o1777, .. })));
+        assert!(matches!(
+            trusted(&file, false),
+            Err(Distrust::Writable { mode: 0o1777, .. })
+        ));
         fs::set_permissions(top.path(), Permissions::from_mode(0o700)).unwrap();
         mode(0o644);
         assert_eq!(trusted(&file, true), Ok(()), "others cannot get there");
 
         chown(&file, Some(65534), None).unwrap();
-        assert!(matches!(trusted(&file, false), Err(Distrust::Owner { uid: 65534, .. })));
+        assert!(matches!(
+            trusted(&file, false),
+            Err(Distrust::Owner { uid: 65534, .. })
+        ));
         assert!(matches!(
             trusted(&top.path().join("none"), false),
             Err(Distrust::Unreadable { .. })

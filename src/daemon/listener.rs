@@ -87,7 +87,10 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
         [half(low), half(high)],
         setup.attempts,
     );
-    let filter = Filter { ports: knocks.ports(), flags: knocks.common_flags() };
+    let filter = Filter {
+        ports: knocks.ports(),
+        flags: knocks.common_flags(),
+    };
 
     let mut captures = Vec::new();
     let mut open = 0;
@@ -184,7 +187,11 @@ impl Listener {
         flags.set(PollFlags::POLLOUT, !self.to_monitor.is_empty());
         let mut fds = vec![PollFd::new(self.socket.as_fd(), flags)];
         let captures: Vec<BorrowedFd> = self.captures.iter().flatten().map(Live::as_fd).collect();
-        fds.extend(captures.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
+        fds.extend(
+            captures
+                .iter()
+                .map(|fd| PollFd::new(*fd, PollFlags::POLLIN)),
+        );
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(e) => Err(e.into()),
@@ -215,7 +222,9 @@ impl Listener {
 
     /// Whether the interface may have more than its turn allowed.
     fn take_turn(&mut self, n: usize, now: Time) -> bool {
-        let Some(mut live) = self.captures[n].take() else { return false };
+        let Some(mut live) = self.captures[n].take() else {
+            return false;
+        };
         let link = live.link();
         for _ in 0..TURN {
             let arrival = match live.next_frame() {

@@ -83,7 +83,10 @@ impl Log {
 
     /// A line of the daemon's own.
     pub fn line(&mut self, level: Level, text: &str) {
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         match &mut self.sink {
             Sink::Syslog => {
                 let severity = match level {
@@ -135,7 +138,10 @@ impl Log {
     pub fn tell_withheld(&mut self, now: Time) {
         if self.withheld > self.told && now.since(self.told_at) >= TOLD_EVERY {
             let n = self.withheld - self.told;
-            self.line(Level::Warning, &format!("{n} log lines withheld: too many at once"));
+            self.line(
+                Level::Warning,
+                &format!("{n} log lines withheld: too many at once"),
+            );
             self.told = self.withheld;
             self.told_at = now;
         }
@@ -161,7 +167,11 @@ fn sink(to: &LogTo) -> io::Result<Sink> {
         }
         LogTo::Stderr => Sink::Stderr,
         LogTo::File(path) => {
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            let file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(path)?;
             Sink::File(path.clone(), file)
         }
     })

@@ -26,9 +26,15 @@ pub fn enter(root: &Path, uid: u32, gid: u32) -> Result<(), String> {
     }
     #[cfg(target_os = "linux")]
     step("no_new_privs", nix::sys::prctl::set_no_new_privs())?;
-    step("limit of descriptors", setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS))?;
+    step(
+        "limit of descriptors",
+        setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS),
+    )?;
     step("limit of files", setrlimit(Resource::RLIMIT_FSIZE, 0, 0))?;
     step("limit of cores", setrlimit(Resource::RLIMIT_CORE, 0, 0))?;
-    step("limit of processes", setrlimit(Resource::RLIMIT_NPROC, 0, 0))?;
+    step(
+        "limit of processes",
+        setrlimit(Resource::RLIMIT_NPROC, 0, 0),
+    )?;
     Ok(())
 }

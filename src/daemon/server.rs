@@ -56,12 +56,20 @@ impl Server {
         umask(before);
         let listener = listener?;
         listener.set_nonblocking(true)?;
-        Ok(Server { path: path.to_owned(), listener, connections: Vec::new(), last: 0 })
+        Ok(Server {
+            path: path.to_owned(),
+            listener,
+            connections: Vec::new(),
+            last: 0,
+        })
     }
 
     /// Sockets to be polled, and whether something waits to be written to each.
     pub fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
-        let all = self.connections.iter().map(|c| (c.stream.as_fd(), !c.to.is_empty()));
+        let all = self
+            .connections
+            .iter()
+            .map(|c| (c.stream.as_fd(), !c.to.is_empty()));
         std::iter::once((self.listener.as_fd(), false)).chain(all)
     }
 
@@ -97,13 +105,16 @@ impl Server {
 
     /// Answers a question.
     pub fn answer(&mut self, id: u64, response: &Response) {
-        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else { return };
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == id) else {
+            return;
+        };
         connection.to = serde_json::to_vec(response).unwrap_or_default();
         connection.to.push(b'\n');
         connection.from.clear();
         // What cannot be written now goes when the socket can take it.
         let _ = connection.flush();
-        self.connections.retain(|c| !(c.id == id && c.to.is_empty()));
+        self.connections
+            .retain(|c| !(c.id == id && c.to.is_empty()));
     }
 }
 

@@ -146,7 +146,11 @@ impl Listeners {
 
     /// Tells every listener.
     pub fn tell(&mut self, down: &Down, now: Time, news: &mut Vec<News>) {
-        let everybody = self.in_charge.iter_mut().chain(&mut self.next).chain(&mut self.leaving);
+        let everybody = self
+            .in_charge
+            .iter_mut()
+            .chain(&mut self.next)
+            .chain(&mut self.leaving);
         for listener in everybody {
             // One that cannot be told will be seen to have died.
             let _ = listener.tell(down);
@@ -203,7 +207,14 @@ impl Listeners {
         self.in_charge = Some(listener);
     }
 
-    fn died(&mut self, generation: u32, started: Time, now: Time, why: String, news: &mut Vec<News>) {
+    fn died(
+        &mut self,
+        generation: u32,
+        started: Time,
+        now: Time,
+        why: String,
+        news: &mut Vec<News>,
+    ) {
         if now.since(started) >= GOOD_LIFE {
             self.pause = Duration::ZERO;
         }
@@ -242,10 +253,14 @@ impl Listeners {
 
     /// The interfaces that the listener in charge was given and does not capture.
     pub fn missing(&self) -> Vec<String> {
-        let Some(listener) = &self.in_charge else { return Vec::new() };
+        let Some(listener) = &self.in_charge else {
+            return Vec::new();
+        };
         let captured = |n: usize| n < INTERFACES && listener.listening >> n & 1 == 1;
         let all = listener.interfaces.iter().enumerate();
-        all.filter(|(n, _)| !captured(*n)).map(|(_, name)| name.clone()).collect()
+        all.filter(|(n, _)| !captured(*n))
+            .map(|(_, name)| name.clone())
+            .collect()
     }
 
     /// What all listeners have counted.
@@ -269,7 +284,10 @@ impl Listeners {
     /// Ends them all.
     pub fn stop(&mut self) {
         let all = self.in_charge.take().into_iter().chain(self.next.take());
-        for listener in all.chain(std::mem::take(&mut self.leaving)).collect::<Vec<_>>() {
+        for listener in all
+            .chain(std::mem::take(&mut self.leaving))
+            .collect::<Vec<_>>()
+        {
             self.bury(listener);
         }
     }
@@ -319,7 +337,13 @@ impl Listener {
             }
         }
         let whole = self.from.len() / EVENT * EVENT;
-        for bytes in self.from.drain(..whole).collect::<Vec<_>>().as_chunks::<EVENT>().0 {
+        for bytes in self
+            .from
+            .drain(..whole)
+            .collect::<Vec<_>>()
+            .as_chunks::<EVENT>()
+            .0
+        {
             let event = Event::decode(bytes).ok_or("it said something malformed")?;
             if self.take(event, news)? {
                 step = Step::Drained;
@@ -356,7 +380,9 @@ impl Listener {
                 let bit = 1u32.checked_shl(u32::from(n)).unwrap_or(0);
                 let name = self.interfaces.get(usize::from(n));
                 let name = name.filter(|_| self.listening & bit != 0);
-                news.push(News::Lost(name.ok_or("it lost what it did not have")?.clone()));
+                news.push(News::Lost(
+                    name.ok_or("it lost what it did not have")?.clone(),
+                ));
                 self.listening &= !bit;
             }
             Event::Stage(k) | Event::Grant(k) | Event::Timeout(k) | Event::Fail(k) => {

@@ -148,7 +148,15 @@ impl Event {
             Event::Counted(c) => {
                 b[0] = 9;
                 let a = &c.attempts;
-                let all = [c.packets, c.dropped, a.held, a.evicted, a.trapped, a.failed, a.timed_out];
+                let all = [
+                    c.packets,
+                    c.dropped,
+                    a.held,
+                    a.evicted,
+                    a.trapped,
+                    a.failed,
+                    a.timed_out,
+                ];
                 for (n, value) in all.iter().enumerate() {
                     b[8 + 8 * n..16 + 8 * n].copy_from_slice(&value.to_be_bytes());
                 }
@@ -168,7 +176,10 @@ impl Event {
             3 => {
                 let mut text = [0; EVENT - 2];
                 text.copy_from_slice(&b[2..]);
-                Event::Trouble { interface: b[1], text }
+                Event::Trouble {
+                    interface: b[1],
+                    text,
+                }
             }
             4 => Event::Lost(b[1]),
             5 => Event::Stage(door_event(b)?),
@@ -200,14 +211,26 @@ impl Event {
         for (to, from) in cut.iter_mut().zip(text.bytes()) {
             *to = from;
         }
-        Event::Trouble { interface, text: cut }
+        Event::Trouble {
+            interface,
+            text: cut,
+        }
     }
 }
 
 /// The text of an [`Event::Trouble`]: printable ASCII, whatever was sent.
 pub fn trouble_text(text: &[u8; EVENT - 2]) -> String {
-    let printable = |&b: &u8| if b.is_ascii_graphic() || b == b' ' { char::from(b) } else { '?' };
-    text.iter().take_while(|&&b| b != 0).map(printable).collect()
+    let printable = |&b: &u8| {
+        if b.is_ascii_graphic() || b == b' ' {
+            char::from(b)
+        } else {
+            '?'
+        }
+    };
+    text.iter()
+        .take_while(|&&b| b != 0)
+        .map(printable)
+        .collect()
 }
 
 fn knocked(b: &mut [u8; EVENT], kind: u8, k: &Knocked) {
@@ -261,12 +284,16 @@ impl Down {
     /// # Errors
     /// In words: too long, or not what [`Down::encode`] makes.
     pub fn decode(buffer: &mut Vec<u8>) -> Result<Option<Down>, String> {
-        let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
+        let Some(head) = buffer.first_chunk::<4>() else {
+            return Ok(None);
+        };
         let length = u32::from_be_bytes(*head) as usize;
         if length > LONGEST {
             return Err(format!("a frame of {length} bytes"));
         }
-        let Some(json) = buffer.get(4..4 + length) else { return Ok(None) };
+        let Some(json) = buffer.get(4..4 + length) else {
+            return Ok(None);
+        };
         let down = serde_json::from_slice(json).map_err(|e| e.to_string())?;
         buffer.drain(..4 + length);
         Ok(Some(down))
