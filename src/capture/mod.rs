@@ -1,11 +1,17 @@
 //! libpcap: an interface or a capture file -> frames; the kernel filter made from the doors.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use pcap::{Linktype, Packet};
 
 use crate::config::{Port, TcpFlags};
 use crate::packet::Link;
 use crate::time::Time;
+
+mod file;
+mod filter;
+mod live;
+
+pub use file::File;
+pub use live::{Live, Stats};
 
 /// The most instructions FreeBSD's kernel takes (net.bpf.maxinsns). Longer programs are run by
 /// libpcap in user space without a word, or the one before silently stays.
@@ -17,6 +23,9 @@ pub enum Error {
     /// There is no such interface (now).
     #[error("{0}: no such interface")]
     Missing(String),
+    /// The interface is there and down: it cannot be opened now.
+    #[error("{0}: the interface is down")]
+    Down(String),
     /// The interface was there and is no more.
     #[error("{0}: the interface went away")]
     Gone(String),
@@ -47,68 +56,6 @@ pub struct Frame<'a> {
     pub bytes: &'a [u8],
 }
 
-/// An interface being captured: immediate mode, not promiscuous, non-blocking.
-pub struct Live {}
-
-/// What the kernel says of a capture since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Frames that passed the filter.
-    pub received: u64,
-    /// Of those, the ones dropped because our buffer was full.
-    pub dropped: u64,
-}
-
-impl Live {
-    /// Opens an interface and lets only what `filter` describes through.
-    pub fn open(interface: &str, filter: &Filter) -> Result<Live, Error> {
-        let _ = (interface, filter);
-        unimplemented!()
-    }
-
-    /// The link type of its frames.
-    pub fn link(&self) -> Link {
-        unimplemented!()
-    }
-
-    /// The next frame; `None` when there is none now.
-    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        unimplemented!()
-    }
-
-    /// What the kernel counted.
-    pub fn stats(&mut self) -> Result<Stats, Error> {
-        unimplemented!()
-    }
-}
-
-impl AsFd for Live {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        unimplemented!()
-    }
-}
-
-/// A capture file (pcap or pcapng).
-pub struct File {}
-
-impl File {
-    /// Opens a capture file.
-    pub fn open(path: &Path) -> Result<File, Error> {
-        let _ = path;
-        unimplemented!()
-    }
-
-    /// The link type of its frames.
-    pub fn link(&self) -> Link {
-        unimplemented!()
-    }
-
-    /// The next frame; `None` at the end.
-    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        unimplemented!()
-    }
-}
-
 /// What must reach us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
@@ -116,4 +63,58 @@ pub struct Filter {
     pub ports: Vec<Port>,
     /// The flag condition that every TCP port shares, if they do.
     pub flags: Option<TcpFlags>,
+}
+
+impl Error {
+    /// Whether waiting may help: interfaces come and go.
+    pub fn passes(&self) -> bool {
+        match self {
+            Error::Missing(_) | Error::Down(_) | Error::Gone(_) => true,
+            Error::LinkType { .. } | Error::Pcap { .. } => false,
+        }
+    }
+
+    fn pcap(name: &str, error: pcap::Error) -> Error {
+        Error::Pcap {
+            name: name.into(),
+            why: words(error),
+        }
+    }
+}
+
+/// libpcap's own words.
+fn words(error: pcap::Error) -> String {
+    match error {
+        pcap::Error::PcapError(words) => words,
+        other => other.to_string(),
+    }
+}
+
+/// DLT_RAW, whose number differs between systems (pcap-linktype(7)).
+const DLT_RAW: i32 = if cfg!(target_os = "openbsd") { 14 } else { 12 };
+/// DLT_LOOP, the same.
+const DLT_LOOP: i32 = if cfg!(target_os = "openbsd") { 12 } else { 108 };
+
+/// From the number that pcap_datalink(3PCAP) gives.
+fn link(name: &str, datalink: Linktype) -> Result<Link, Error> {
+    match datalink.0 {
+        0 | DLT_LOOP => Ok(Link::Null),
+        1 => Ok(Link::Ethernet),
+        DLT_RAW | 228 | 229 => Ok(Link::Raw),
+        113 => Ok(Link::Cooked),
+        276 => Ok(Link::Cooked2),
+        other => Err(Error::LinkType {
+            name: name.into(),
+            link: datalink.get_name().unwrap_or_else(|_| other.to_string()),
+        }),
+    }
+}
+
+fn frame<'a>(packet: Packet<'a>) -> Frame<'a> {
+    let seconds = u64::try_from(packet.header.ts.tv_sec).unwrap_or(0);
+    let micros = u64::try_from(packet.header.ts.tv_usec).unwrap_or(0);
+    Frame {
+        time: Time(seconds.saturating_mul(1_000_000).saturating_add(micros)),
+        bytes: packet.data,
+    }
 }

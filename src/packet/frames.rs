@@ -25,6 +25,16 @@ pub const LINKS: [Link; 5] = [
     Link::Cooked2,
 ];
 
+pub const SYN: Transport = Transport::Tcp {
+    port: 7143,
+    flags: 0x02,
+    options: 5,
+};
+pub const DATAGRAM: Transport = Transport::Udp {
+    port: 2912,
+    payload: 1,
+};
+
 /// A frame to be: `bytes` writes it, `arrival` says what must be read from it.
 #[derive(Clone, Debug)]
 pub struct Frame {
@@ -156,9 +166,9 @@ impl Transport {
 
 impl Frame {
     pub fn new(link: Link, network: Network, transport: Transport) -> Frame {
-        let family: u32 = match network {
-            Network::V4 { .. } => 2,
-            Network::V6 { .. } => 10,
+        let family = match network {
+            Network::V4 { .. } => nix::libc::AF_INET,
+            Network::V6 { .. } => nix::libc::AF_INET6,
         };
         Frame {
             link,
@@ -258,11 +268,16 @@ impl Frame {
         }
     }
 
+    /// The length of TCP or UDP, header and all.
+    pub fn transport_len(&self) -> usize {
+        let mut out = Vec::new();
+        self.transport.write(&mut out);
+        out.len()
+    }
+
     /// The length to which the frame may be cut and still be an arrival.
     pub fn needed(&self) -> usize {
-        let mut transport = Vec::new();
-        self.transport.write(&mut transport);
-        self.bytes().len() - self.padding - transport.len() + self.transport.needed()
+        self.bytes().len() - self.padding - self.transport_len() + self.transport.needed()
     }
 
     pub fn arrival(&self) -> Arrival {
@@ -280,6 +295,58 @@ impl Frame {
             },
         }
     }
+}
+
+/// Every link type, both families, both transports, every depth and kind of tag.
+pub fn every_kind() -> Vec<Frame> {
+    let tag_stacks: [&[u16]; 6] = [
+        &[],
+        &TAGS[..1],
+        &TAGS[1..2],
+        &TAGS[2..],
+        &[0x88a8, 0x8100],
+        &[0x9100, 0x88a8, 0x8100],
+    ];
+    let chain = [
+        Extension::HopByHop(1),
+        Extension::Destination(0),
+        Extension::Routing {
+            len: 2,
+            segments_left: 0,
+        },
+        Extension::Fragment {
+            offset: 0,
+            more: true,
+        },
+        Extension::Authentication(4),
+        Extension::Destination(3),
+    ];
+    let mut all = Vec::new();
+    for link in LINKS {
+        for transport in [SYN, DATAGRAM] {
+            let mut kinds = vec![
+                Frame::v4(link, transport),
+                Frame::v6(link, &[], transport),
+                Frame::v6(link, &chain, transport),
+            ];
+            kinds.push(Frame::new(
+                link,
+                Network::V4 {
+                    options: 10,
+                    fragment: 0x2000,
+                },
+                transport,
+            ));
+            for frame in kinds {
+                let tagged = matches!(link, Link::Ethernet | Link::Cooked | Link::Cooked2);
+                let stacks = if tagged { &tag_stacks[..] } else { &[&[][..]] };
+                for tags in stacks {
+                    all.push(frame.clone().with_tags(tags));
+                }
+            }
+        }
+    }
+    all
 }
 
 /// Every frame that is an arrival: of any link type, with tags, options and extension headers.

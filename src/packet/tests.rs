@@ -1,72 +1,13 @@
 use proptest::prelude::*;
 
-use super::frames::{Extension, Frame, LINKS, Network, TAGS, TIME, Transport, frames, transports};
+use super::frames::{
+    DATAGRAM, Extension, Frame, LINKS, Network, SYN, TIME, Transport, every_kind, frames,
+    transports,
+};
 use super::*;
-
-const SYN: Transport = Transport::Tcp {
-    port: 7143,
-    flags: 0x02,
-    options: 5,
-};
-const DATAGRAM: Transport = Transport::Udp {
-    port: 2912,
-    payload: 1,
-};
 
 fn read(link: Link, bytes: &[u8]) -> Option<Arrival> {
     parse(TIME, link, bytes)
-}
-
-/// Every link type, both families, both transports, every depth and kind of tag.
-fn every_kind() -> Vec<Frame> {
-    let tag_stacks: [&[u16]; 6] = [
-        &[],
-        &TAGS[..1],
-        &TAGS[1..2],
-        &TAGS[2..],
-        &[0x88a8, 0x8100],
-        &[0x9100, 0x88a8, 0x8100],
-    ];
-    let chain = [
-        Extension::HopByHop(1),
-        Extension::Destination(0),
-        Extension::Routing {
-            len: 2,
-            segments_left: 0,
-        },
-        Extension::Fragment {
-            offset: 0,
-            more: true,
-        },
-        Extension::Authentication(4),
-        Extension::Destination(3),
-    ];
-    let mut all = Vec::new();
-    for link in LINKS {
-        for transport in [SYN, DATAGRAM] {
-            let mut kinds = vec![
-                Frame::v4(link, transport),
-                Frame::v6(link, &[], transport),
-                Frame::v6(link, &chain, transport),
-            ];
-            kinds.push(Frame::new(
-                link,
-                Network::V4 {
-                    options: 10,
-                    fragment: 0x2000,
-                },
-                transport,
-            ));
-            for frame in kinds {
-                let tagged = matches!(link, Link::Ethernet | Link::Cooked | Link::Cooked2);
-                let stacks = if tagged { &tag_stacks[..] } else { &[&[][..]] };
-                for tags in stacks {
-                    all.push(frame.clone().with_tags(tags));
-                }
-            }
-        }
-    }
-    all
 }
 
 #[test]
