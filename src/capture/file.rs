@@ -2,7 +2,7 @@ use std::path::Path;
 
 use pcap::{Capture, Offline};
 
-use super::{Error, Frame, frame, link};
+use super::{Error, Frame, frame, link, words};
 use crate::packet::Link;
 
 /// A capture file (pcap or pcapng).
@@ -16,7 +16,7 @@ impl File {
     /// Opens a capture file; `-` is standard input.
     pub fn open(path: &Path) -> Result<File, Error> {
         let name = path.display().to_string();
-        let capture = Capture::from_file(path).map_err(|e| Error::pcap(&name, e))?;
+        let capture = Capture::from_file(path).map_err(|e| Error::pcap(&name, words(e)))?;
         let link = link(&name, capture.get_datalink())?;
         Ok(File {
             capture,
@@ -35,7 +35,7 @@ impl File {
         match self.capture.next_packet() {
             Ok(packet) => Ok(Some(frame(packet))),
             Err(pcap::Error::NoMorePackets) => Ok(None),
-            Err(error) => Err(Error::pcap(&self.name, error)),
+            Err(error) => Err(Error::pcap(&self.name, words(error))),
         }
     }
 }

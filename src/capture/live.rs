@@ -62,15 +62,15 @@ impl Live {
         let mut live = Live {
             capture: capture
                 .setnonblock()
-                .map_err(|e| Error::pcap(interface, e))?,
+                .map_err(|e| Error::pcap(interface, words(e)))?,
             name: interface.into(),
             link,
             counted: Counted::default(),
         };
         // pcap_setfilter succeeds too when the kernel refuses a program for its length, and
         // filters in this process: hence the program's length is known before.
-        let expression =
-            filter::fit(&live.capture, link, filter).map_err(|e| Error::pcap(interface, e))?;
+        let expression = filter::fit(&live.capture, link, filter)
+            .map_err(|e| Error::pcap(interface, words(e)))?;
         live.capture
             .filter(&expression, true)
             .map_err(|e| not_opened(interface, e))?;
@@ -132,10 +132,7 @@ fn not_opened(name: &str, error: pcap::Error) -> Error {
     } else if says("device is not up") || says("Network is down") {
         Error::Down(name.into())
     } else {
-        Error::Pcap {
-            name: name.into(),
-            why,
-        }
+        Error::pcap(name, why)
     }
 }
 
@@ -147,10 +144,7 @@ fn not_read(name: &str, error: pcap::Error) -> Error {
     if says("interface disappeared") || says("interface went") || says("No such device") {
         Error::Gone(name.into())
     } else {
-        Error::Pcap {
-            name: name.into(),
-            why,
-        }
+        Error::pcap(name, why)
     }
 }
 

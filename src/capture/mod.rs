@@ -74,10 +74,12 @@ impl Error {
         }
     }
 
-    fn pcap(name: &str, error: pcap::Error) -> Error {
+    fn pcap(name: &str, why: String) -> Error {
+        // libpcap begins some of its messages with the name itself.
+        let prefix = format!("{name}: ");
         Error::Pcap {
             name: name.into(),
-            why: words(error),
+            why: why.strip_prefix(&prefix).unwrap_or(&why).into(),
         }
     }
 }
