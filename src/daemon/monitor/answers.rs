@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::Monitor;
 use crate::daemon::clock;
 use crate::daemon::control::{DoorView, InterfaceView, LeaseView, Request, Response, StatusView};
-use crate::firewall::Opening;
+use crate::firewall::{Firewall, Opening};
 use crate::time::Time;
 
 impl Monitor {

@@ -9,7 +9,7 @@ use crate::daemon::clock;
 use crate::daemon::doors::NotSpent;
 use crate::daemon::log::Level;
 use crate::daemon::wire::{Event, Knocked};
-use crate::firewall::{Done, Opening, Order, What};
+use crate::firewall::{Done, Firewall, Opening, Order, What, command};
 use crate::journal::{Entry, Record};
 use crate::knock::can_knock;
 use crate::lease::{Act, Change, Why};
@@ -254,9 +254,9 @@ impl Monitor {
 }
 
 /// The stop command that a lease of this door owes.
-pub(super) fn stop_command(door: &Door, address: IpAddr) -> Option<String> {
+fn stop_command(door: &Door, address: IpAddr) -> Option<String> {
     match &door.action {
         Action::Open(_) => None,
-        Action::Command(commands) => commands.stop_line(address),
+        Action::Command(commands) => command::stop_line(commands, address),
     }
 }

@@ -26,7 +26,7 @@ use super::doors::Doors;
 use super::log::{Level, Log};
 use super::server::Server;
 use super::supervise::Listeners;
-use crate::firewall::{Backends, Opening, Upkeep};
+use crate::firewall::{Backends, Firewall, Opening, Upkeep};
 use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;

@@ -1,15 +1,15 @@
 //! Another configuration takes the place of the one in force: whole, or not at all.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::Monitor;
-use super::grants::stop_command;
 use super::start::{Unprivileged, load};
 use crate::config::{Action, Config, Door};
 use crate::daemon::control::Response;
 use crate::daemon::doors::Doors;
 use crate::daemon::log::Level;
-use crate::firewall::Opening;
+use crate::firewall::{Failure, Firewall, Opening, Upkeep, command};
 use crate::journal::Record;
 use crate::lease::Lease;
 use crate::time::Time;
@@ -72,12 +72,13 @@ impl Monitor {
                 Some((Opening { door, ..o }, remaining.min(most)))
             })
             .collect();
-        let upkeep = match self.firewall.establish(&doors.config, &kept) {
+        let upkeep = match self.establish(&doors.config, &kept) {
             Ok(upkeep) => upkeep,
             Err(e) => {
                 let openings: Vec<_> = self.openings(now).collect();
+                let before = self.doors.config.clone();
                 let mut lines = vec![e.to_string()];
-                if let Err(e) = self.firewall.establish(&self.doors.config, &openings) {
+                if let Err(e) = self.establish(&before, &openings) {
                     lines.push(format!("nor does the configuration before stand: {e}"));
                 }
                 return Err(lines);
@@ -118,6 +119,15 @@ impl Monitor {
         Ok(warnings)
     }
 
+    fn establish(
+        &mut self,
+        config: &Config,
+        openings: &[(Opening, Option<Duration>)],
+    ) -> Result<Upkeep, Failure> {
+        self.firewall.reconfigure(config, &config.interfaces)?;
+        self.firewall.establish(&config.doors, openings)
+    }
+
     /// Ends the leases of doors that a new configuration, already established, does not have.
     pub(super) fn end_removed(&mut self, map: &HashMap<u16, u16>) {
         let ended: Vec<Lease> = self
@@ -132,8 +142,10 @@ impl Monitor {
                 continue;
             };
             let (name, address) = (door.name.clone(), lease.address);
-            if let Some(stop) = stop_command(door, address) {
-                self.firewall.run_orphan(&stop);
+            if let Action::Command(commands) = &door.action
+                && let Some(stop) = command::stop_line(commands, address)
+            {
+                self.firewall.run_owed(&name, address, stop, commands.run_limit);
             }
             self.leases.close(address, Some(lease.door), |_| {});
             let text = format!("{name}: closed for {address}: the door is configured no more");

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -21,12 +22,14 @@ use crate::daemon::server::Server;
 use crate::daemon::spawn::Executable;
 use crate::daemon::supervise::Listeners;
 use crate::daemon::{clock, files};
-use crate::firewall::{Backends, Opening, Order, What};
+use crate::firewall::{Backends, Firewall, Opening, Order, What};
 use crate::journal::{Entry, Journal, Record};
 use crate::knock::can_knock;
 use crate::lease::{Lease, Leases, Why};
 use crate::time::Time;
 
+/// How long a stop command may run whose door is configured no more.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// The listener's user where the configuration names none, if there is such a user.
 const USER: &str = "_postern";
 /// The listener's user otherwise.
@@ -128,7 +131,7 @@ pub(super) fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<Strin
     let text = fs::read_to_string(&options.config).map_err(|e| vec![format!("{name}: {e}")])?;
     let parsed = config::toml::read(&name, &text)
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let warnings = config::check::warnings(&parsed, &[]);
+    let warnings = config::check::check(&name, &parsed, &[]);
     let warnings = warnings.iter().map(ToString::to_string).collect();
     let mut config = parsed.config;
     if !options.interfaces.is_empty() {
@@ -210,8 +213,10 @@ impl Monitor {
         let watcher = Watcher::open().map_err(os("word of interfaces"))?;
         let interfaces = addresses::read().map_err(os("interfaces"))?;
         let leases = Leases::new(doors.terms());
+        let firewall = Backends::from_config(&doors.config, &doors.config.interfaces)
+            .map_err(|e| not(EX_CONFIG, e.to_string()))?;
         let mut monitor = Monitor {
-            firewall: Backends::new(),
+            firewall,
             options,
             doors,
             generation: 1,
@@ -304,7 +309,7 @@ impl Monitor {
             }
         }
         let kept: Vec<_> = self.openings(now).collect();
-        let established = self.firewall.establish(&self.doors.config, &kept);
+        let established = self.firewall.establish(&self.doors.config.doors, &kept);
         let upkeep = established.map_err(|e| not(EX_UNAVAILABLE, e.to_string()))?;
         if !kept.is_empty() || !orders.is_empty() {
             let owed = orders.iter().filter(|o| o.what == What::Close).count();
@@ -327,7 +332,8 @@ impl Monitor {
                     entry.door, entry.address
                 );
                 self.log.line(Level::Notice, &text);
-                self.firewall.run_orphan(stop);
+                let owed = stop.clone();
+                self.firewall.run_owed(&entry.door, entry.address, owed, RUN_LIMIT);
             }
             self.write_journal(&[Record::Closed {
                 door: entry.door,
