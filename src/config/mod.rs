@@ -65,6 +65,16 @@ pub struct Door {
     pub max_leases: usize,
 }
 
+impl Door {
+    /// How long a lease of this door lasts; `None`: its grants make no lease.
+    pub fn lease(&self) -> Option<Duration> {
+        match &self.action {
+            Action::Open(opens) => Some(opens.open_for),
+            Action::Command(commands) => commands.stop.as_ref().map(|_| commands.cmd_timeout),
+        }
+    }
+}
+
 /// What a grant at a door does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
