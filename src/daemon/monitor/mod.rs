@@ -108,10 +108,10 @@ impl Monitor {
             if self.signals.reopen.swap(false, Ordering::Relaxed) {
                 self.reopen_log();
             }
-            if self.signals.reload.swap(false, Ordering::Relaxed) {
-                if let Err(lines) = self.reload(now) {
-                    self.say_not_reloaded(&lines);
-                }
+            if self.signals.reload.swap(false, Ordering::Relaxed)
+                && let Err(lines) = self.reload(now)
+            {
+                self.say_not_reloaded(&lines);
             }
             self.answer(now);
             self.follow_interfaces(now);
