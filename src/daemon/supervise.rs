@@ -399,3 +399,6 @@ impl Listener {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,16 +92,6 @@ struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn openings(&self, now: Time) -> impl Iterator<Item = (Opening, Option<Duration>)> {
-        self.leases.iter().map(move |lease| {
-            let opening = Opening {
-                door: lease.door,
-                address: lease.address,
-            };
-            (opening, Some(lease.until.since(now)))
-        })
-    }
-
     pub(super) fn serve(&mut self) {
         while !self.signals.stop.load(Ordering::Relaxed) {
             let now = clock::now();
@@ -194,8 +184,7 @@ impl Monitor {
 
     pub(super) fn uphold(&mut self, now: Time) {
         self.uphold_at = now + UPHOLD_EVERY;
-        let openings: Vec<_> = self.openings(now).collect();
-        match self.firewall.uphold(&openings) {
+        match self.firewall.uphold(&openings(&self.leases, now)) {
             Ok(upkeep) => {
                 self.said.remove("firewall");
                 self.say_upkeep(&upkeep);
@@ -242,4 +231,16 @@ impl Monitor {
     }
 
     // Reload.
+}
+
+/// What should be in force at `now`, and how much longer.
+fn openings(leases: &Leases, now: Time) -> Vec<(Opening, Option<Duration>)> {
+    let each = leases.iter().map(|lease| {
+        let opening = Opening {
+            door: lease.door,
+            address: lease.address,
+        };
+        (opening, Some(lease.until.since(now)))
+    });
+    each.collect()
 }
