@@ -75,7 +75,7 @@ pub enum Why {
 }
 
 /// The leases of all doors.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Leases {
     terms: Vec<Terms>,
     all: HashMap<(u16, IpAddr), Lease>,
