@@ -19,7 +19,7 @@ driven; 71 the system refused something; 77 not root; 78 the configuration is wr
 )]
 struct Arguments {
     /// The configuration.
-    #[arg(short, long, value_name = "FILE", default_value = postern::config::DEFAULT_FILE)]
+    #[arg(short, long, value_name = "FILE", default_value = postern::config::FILE)]
     config: PathBuf,
     /// Watch this interface, in place of the configuration's; may be given several times.
     #[arg(short, long, value_name = "IF")]

@@ -8,6 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Where the configuration is looked for: where the port installs it on FreeBSD, in /etc
+/// elsewhere.
+pub const FILE: &str = if cfg!(target_os = "freebsd") {
+    "/usr/local/etc/postern.toml"
+} else {
+    "/etc/postern.toml"
+};
+
 /// A whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

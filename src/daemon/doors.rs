@@ -223,3 +223,94 @@ fn read_list(path: &Path) -> Result<(String, Current), String> {
     let current = onetime::current(&text);
     Ok((text, current))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::toml;
+
+    fn doors(list: &Path) -> (Doors, Vec<String>) {
+        let text = format!(
+            "interface = \"xl0\"\nfirewall = \"memory\"\n[door.ssh]\nopens = [\"22/tcp\"]\n\
+             open_for = \"30s\"\n[[door.ssh.knock]]\none_time_sequences = \"{}\"\n",
+            list.display()
+        );
+        Doors::new(toml::parse("test", &text).unwrap(), Time(0))
+    }
+
+    fn list(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let top = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(top.path()).unwrap().join("list");
+        fs::write(&path, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(&path, mode).unwrap();
+        (top, path)
+    }
+
+    fn numbers(watches: &[Watch]) -> Vec<(u32, Vec<u16>)> {
+        watches
+            .iter()
+            .map(|w| (w.line, w.steps.iter().map(|p| p.number).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn each_line_is_spent_once_and_in_the_file_first() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // lists must belong to root
+        }
+        let (_top, path) = list("# spare\n1,2,3\n4,5,6\n");
+        let (mut doors, wrong) = doors(&path);
+        assert_eq!(wrong, [""; 0]);
+        assert_eq!(numbers(&doors.watches()), [(2, vec![1, 2, 3])]);
+        assert_eq!(doors.spend(0, 0, 3), Err(NotSpent::NotInForce));
+        assert_eq!(doors.spend(0, 0, 2), Ok(()));
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "# spare\n#,2,3\n4,5,6\n"
+        );
+        assert_eq!(doors.spend(0, 0, 2), Err(NotSpent::NotInForce));
+        assert_eq!(numbers(&doors.watches()), [(3, vec![4, 5, 6])]);
+        assert_eq!(doors.spend(0, 0, 3), Ok(()));
+        assert_eq!(doors.watches(), []);
+    }
+
+    #[test]
+    fn a_list_changed_under_us_or_not_written_opens_nothing() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // lists must belong to root
+        }
+        let (top, path) = list("1,2,3\n4,5,6\n");
+        let (mut doors, _) = doors(&path);
+        fs::write(&path, "7,8,9\n4,5,6\n").unwrap();
+        assert_eq!(doors.spend(0, 0, 1), Err(NotSpent::NotInForce));
+        assert_eq!(numbers(&doors.watches()), [(1, vec![7, 8, 9])]);
+        drop(top);
+        assert!(matches!(doors.spend(0, 0, 1), Err(NotSpent::NotWritten(_))));
+    }
+
+    #[test]
+    fn a_list_that_is_missing_or_used_up_is_said_and_opens_nothing() {
+        let (none, wrong) = doors(Path::new("/nonexistent/list"));
+        assert!(
+            wrong[0].contains("/nonexistent/list") && none.watches().is_empty(),
+            "{wrong:?}"
+        );
+        if nix::unistd::geteuid().is_root() {
+            let (_top, path) = list("#1,2,3\n");
+            let (none, wrong) = doors(&path);
+            assert!(wrong[0].contains("no sequence is left"), "{wrong:?}");
+            assert!(none.watches().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_flood_of_grants_stays_within_the_allowance() {
+        let (mut doors, _) = doors(Path::new("/nonexistent/list"));
+        let granted = |doors: &mut Doors, at| (0..1_000_000).filter(|_| doors.allow(0, at)).count();
+        assert_eq!(granted(&mut doors, Time(0)), GRANTS as usize);
+        assert_eq!(granted(&mut doors, Time(100_000)), GRANTS as usize / 10);
+        assert_eq!(granted(&mut doors, Time(9_000_000)), GRANTS as usize);
+        assert!(!doors.allow(1, Time(9_000_000)), "no such door");
+    }
+}

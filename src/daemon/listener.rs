@@ -93,7 +93,7 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
     };
 
     let mut captures = Vec::new();
-    let mut open = 0;
+    let mut open = 0u64;
     for (n, interface) in setup.interfaces.iter().take(INTERFACES).enumerate() {
         match Live::open(interface, &filter) {
             Ok(live) => {

@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,7 +39,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 enum Sink {
     Syslog,
     Stderr,
-    File(PathBuf, File),
+    File(File),
 }
 
 /// Where log lines go.
@@ -100,7 +99,7 @@ impl Log {
                 let _ = syslog(priority, text.as_str());
             }
             Sink::Stderr => write(&mut io::stderr(), &text),
-            Sink::File(_, file) => write(file, &text),
+            Sink::File(file) => write(file, &text),
         }
     }
 
@@ -172,7 +171,7 @@ fn sink(to: &LogTo) -> io::Result<Sink> {
                 .create(true)
                 .mode(0o600)
                 .open(path)?;
-            Sink::File(path.clone(), file)
+            Sink::File(file)
         }
     })
 }

@@ -38,7 +38,7 @@ struct Listener {
     ready: bool,
     leave_by: Option<Time>,
     /// Bit N: interface N is captured.
-    listening: u32,
+    listening: u64,
     counted: Counted,
 }
 
@@ -377,7 +377,7 @@ impl Listener {
             _ if !self.ready => return Err("it spoke before it was ready".into()),
             Event::Ready(_) | Event::Trouble { .. } => return Err("it was ready before".into()),
             Event::Lost(n) => {
-                let bit = 1u32.checked_shl(u32::from(n)).unwrap_or(0);
+                let bit = 1u64.checked_shl(u32::from(n)).unwrap_or(0);
                 let name = self.interfaces.get(usize::from(n));
                 let name = name.filter(|_| self.listening & bit != 0);
                 news.push(News::Lost(
@@ -399,3 +399,6 @@ impl Listener {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests;

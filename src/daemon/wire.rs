@@ -91,7 +91,7 @@ pub enum Event {
     /// The first: the version of the wire it speaks.
     Hello(u32),
     /// It listens, without privileges. Bit N set: interface N of the set-up is captured.
-    Ready(u32),
+    Ready(u64),
     /// Before [`Event::Ready`] only: why an interface (255: anything else) cannot be captured,
     /// cut to fit.
     Trouble {
@@ -117,7 +117,7 @@ pub enum Event {
 }
 
 /// The most interfaces that [`Event::Ready`] can speak of.
-pub const INTERFACES: usize = 32;
+pub const INTERFACES: usize = 64;
 
 impl Event {
     /// As it goes over the wire.
@@ -130,7 +130,7 @@ impl Event {
             }
             Event::Ready(interfaces) => {
                 b[0] = 2;
-                b[4..8].copy_from_slice(&interfaces.to_be_bytes());
+                b[8..16].copy_from_slice(&interfaces.to_be_bytes());
             }
             Event::Trouble { interface, text } => {
                 b[0] = 3;
@@ -172,7 +172,7 @@ impl Event {
         let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
         let event = match b[0] {
             1 => Event::Hello(u32_at(4)),
-            2 => Event::Ready(u32_at(4)),
+            2 => Event::Ready(u64_at(8)),
             3 => {
                 let mut text = [0; EVENT - 2];
                 text.copy_from_slice(&b[2..]);
@@ -330,7 +330,7 @@ mod tests {
                 },
             };
             for event in [
-                Event::Hello(k.generation), Event::Ready(k.line), Event::trouble(i, "no"),
+                Event::Hello(k.generation), Event::Ready(n[0]), Event::trouble(i, "no"),
                 Event::Lost(i), Event::Stage(k), Event::Grant(k), Event::Timeout(k),
                 Event::Fail(k), Event::Counted(counted), Event::Drained,
             ] {

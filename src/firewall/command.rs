@@ -304,14 +304,19 @@ impl CommandDoors {
     pub fn run_owed(&self, door: &str, address: IpAddr, line: String, limit: Duration) {
         let what = What::Close;
         let line = Some(line);
-        self.shared.state().push((door.into(), address), Job { what, line, limit });
+        self.shared
+            .state()
+            .push((door.into(), address), Job { what, line, limit });
         self.shared.hire();
     }
 
     /// Whether commands run or wait to be run.
     pub fn busy(&self) -> bool {
         let state = self.shared.state();
-        state.queues.values().any(|queue| queue.running > 0 || !queue.waiting.is_empty())
+        state
+            .queues
+            .values()
+            .any(|queue| queue.running > 0 || !queue.waiting.is_empty())
     }
 
     fn replace(&mut self, openings: &[(Opening, Option<Duration>)]) {

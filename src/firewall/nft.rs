@@ -31,6 +31,7 @@ use super::run::{self, Keep, Program};
 use super::sessions::{self, Session};
 use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
 
+mod elements;
 mod generation;
 mod layout;
 mod plan;
@@ -251,7 +252,7 @@ impl Nft {
             .filter(|late| !listed.contains(late))
             .collect();
         let mut script = Script::default();
-        plan::admit(&late, &mut script);
+        elements::admit(&late, &mut script);
         if !script.is_empty() {
             let before = self.generation;
             self.execute(&script)?;
@@ -312,7 +313,7 @@ impl Nft {
             return Err(not_established());
         };
         let stands = |opening: &Opening| self.wanted.contains_key(opening);
-        let script = plan::orders(layout, orders, &self.foreign, stands, running);
+        let script = elements::orders(layout, orders, &self.foreign, stands, running);
         let now = Instant::now();
         let before = self.generation;
         if !script.is_empty() {

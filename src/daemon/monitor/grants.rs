@@ -212,11 +212,8 @@ impl Monitor {
                     self.log.caused(Level::Notice, address, now, &text);
                 }
                 (What::Close, Ok(())) => {
-                    let why = match self.closing.remove(&order.opening) {
-                        Some(Why::GaveWay) => "gave way, the door had max_leases",
-                        Some(Why::Asked) => "the administrator asked",
-                        Some(Why::Due) | None => "its time was up",
-                    };
+                    let why = self.closing.remove(&order.opening);
+                    let why = in_words(why.unwrap_or(Why::Due));
                     let text = format!("{name}: closed for {address}: {why}");
                     self.log.caused(Level::Notice, address, now, &text);
                 }
@@ -258,5 +255,15 @@ fn stop_command(door: &Door, address: IpAddr) -> Option<String> {
     match &door.action {
         Action::Open(_) => None,
         Action::Command(commands) => command::stop_line(commands, address),
+    }
+}
+
+/// Why a lease ended, for the log.
+pub(super) fn in_words(why: Why) -> &'static str {
+    match why {
+        Why::Due => "its time was up",
+        Why::GaveWay => "gave way, the door has max_leases",
+        Why::Asked => "the administrator asked",
+        Why::Removed => "the door is configured no more",
     }
 }

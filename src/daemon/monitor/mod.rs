@@ -92,26 +92,16 @@ struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn openings(&self, now: Time) -> impl Iterator<Item = (Opening, Option<Duration>)> {
-        self.leases.iter().map(move |lease| {
-            let opening = Opening {
-                door: lease.door,
-                address: lease.address,
-            };
-            (opening, Some(lease.until.since(now)))
-        })
-    }
-
     pub(super) fn serve(&mut self) {
         while !self.signals.stop.load(Ordering::Relaxed) {
             let now = clock::now();
             if self.signals.reopen.swap(false, Ordering::Relaxed) {
                 self.reopen_log();
             }
-            if self.signals.reload.swap(false, Ordering::Relaxed) {
-                if let Err(lines) = self.reload(now) {
-                    self.say_not_reloaded(&lines);
-                }
+            if self.signals.reload.swap(false, Ordering::Relaxed)
+                && let Err(lines) = self.reload(now)
+            {
+                self.say_not_reloaded(&lines);
             }
             self.answer(now);
             self.follow_interfaces(now);
@@ -194,8 +184,7 @@ impl Monitor {
 
     pub(super) fn uphold(&mut self, now: Time) {
         self.uphold_at = now + UPHOLD_EVERY;
-        let openings: Vec<_> = self.openings(now).collect();
-        match self.firewall.uphold(&openings) {
+        match self.firewall.uphold(&openings(&self.leases, now)) {
             Ok(upkeep) => {
                 self.said.remove("firewall");
                 self.say_upkeep(&upkeep);
@@ -242,4 +231,16 @@ impl Monitor {
     }
 
     // Reload.
+}
+
+/// What should be in force at `now`, and how much longer.
+fn openings(leases: &Leases, now: Time) -> Vec<(Opening, Option<Duration>)> {
+    let each = leases.iter().map(|lease| {
+        let opening = Opening {
+            door: lease.door,
+            address: lease.address,
+        };
+        (opening, Some(lease.until.since(now)))
+    });
+    each.collect()
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Monitor;
+use super::grants::in_words;
+use super::openings;
 use super::start::{Unprivileged, load};
 use crate::config::{Action, Config, Door};
 use crate::daemon::control::Response;
@@ -11,7 +13,7 @@ use crate::daemon::doors::Doors;
 use crate::daemon::log::Level;
 use crate::firewall::{Failure, Firewall, Opening, Upkeep, command};
 use crate::journal::Record;
-use crate::lease::Lease;
+use crate::lease::{Act, Change, Lease};
 use crate::time::Time;
 
 impl Monitor {
@@ -55,56 +57,47 @@ impl Monitor {
                 .map_err(|e| vec![format!("log: {e}")])?;
         }
 
-        // What goes on, and where it stands in the new configuration.
         let map: HashMap<u16, u16> = (0u16..)
             .zip(&before.doors)
             .filter_map(|(place, old)| {
                 let new = doors.place(&old.name)?;
-                let goes_on = goes_on(old, doors.get(new)?);
-                goes_on.then_some((place, new))
+                same_kind(old, doors.get(new)?).then_some((place, new))
             })
             .collect();
-        let kept: Vec<_> = self
-            .openings(now)
-            .filter_map(|(o, remaining)| {
-                let door = *map.get(&o.door)?;
-                let most = doors.get(door)?.lease();
-                Some((Opening { door, ..o }, remaining.min(most)))
-            })
-            .collect();
-        let upkeep = match self.establish(&doors.config, &kept) {
+        let mut leases = self.leases.clone();
+        let ended = leases.remap(doors.terms(), now, |old| map.get(&old).copied());
+        let before = self.doors.config.clone();
+        let upkeep = match self.establish(&doors.config, &openings(&leases, now)) {
             Ok(upkeep) => upkeep,
             Err(e) => {
-                let openings: Vec<_> = self.openings(now).collect();
-                let before = self.doors.config.clone();
                 let mut lines = vec![e.to_string()];
-                if let Err(e) = self.establish(&before, &openings) {
+                if let Err(e) = self.establish(&before, &openings(&self.leases, now)) {
                     lines.push(format!("nor does the configuration before stand: {e}"));
                 }
+                self.log.reopen(&before.log).unwrap_or_default();
                 return Err(lines);
             }
         };
 
-        self.end_removed(&map);
-        let _cut = self
-            .leases
-            .remap(doors.terms(), now, |old| map.get(&old).copied());
+        let mut records = self.end_all(&ended);
+        records.extend(leases.iter().filter_map(|lease| {
+            let door = doors.get(lease.door)?.name.clone();
+            let Lease { address, until, .. } = *lease;
+            Some(Record::Extend {
+                door,
+                address,
+                until: until.0,
+            })
+        }));
+        self.write_journal(&records);
+        self.leases = leases;
         let moved = |o: Opening| map.get(&o.door).map(|&door| Opening { door, ..o });
-        self.broken = self
-            .broken
-            .drain()
-            .filter_map(|(o, e)| Some((moved(o)?, e)))
-            .collect();
-        self.closing = self
-            .closing
-            .drain()
-            .filter_map(|(o, w)| Some((moved(o)?, w)))
-            .collect();
-        self.recent = self
-            .recent
-            .drain()
-            .filter_map(|(o, r)| Some((moved(o)?, r)))
-            .collect();
+        let broken = self.broken.drain();
+        self.broken = broken.filter_map(|(o, e)| Some((moved(o)?, e))).collect();
+        let closing = self.closing.drain();
+        self.closing = closing.filter_map(|(o, w)| Some((moved(o)?, w))).collect();
+        let recent = self.recent.drain();
+        self.recent = recent.filter_map(|(o, r)| Some((moved(o)?, r))).collect();
         self.doors = doors;
         self.user = user;
         self.renew();
@@ -128,34 +121,32 @@ impl Monitor {
         self.firewall.establish(&config.doors, openings)
     }
 
-    /// Ends the leases of doors that a new configuration, already established, does not have.
-    pub(super) fn end_removed(&mut self, map: &HashMap<u16, u16>) {
-        let ended: Vec<Lease> = self
-            .leases
-            .iter()
-            .filter(|l| !map.contains_key(&l.door))
-            .copied()
-            .collect();
+    /// Ends leases that have no place in a new configuration, already established: what is
+    /// left to do is to run the stop commands they owe. What the journal is to be told.
+    fn end_all(&mut self, ended: &[Change]) -> Vec<Record> {
         let mut records = Vec::new();
-        for lease in ended {
-            let Some(door) = self.doors.get(lease.door) else {
+        for change in ended {
+            let Some(door) = self.doors.get(change.door) else {
                 continue;
             };
-            let (name, address) = (door.name.clone(), lease.address);
+            let (name, address) = (door.name.clone(), change.address);
             if let Action::Command(commands) = &door.action
                 && let Some(stop) = command::stop_line(commands, address)
             {
-                self.firewall.run_owed(&name, address, stop, commands.run_limit);
+                self.firewall
+                    .run_owed(&name, address, stop, commands.run_limit);
             }
-            self.leases.close(address, Some(lease.door), |_| {});
-            let text = format!("{name}: closed for {address}: the door is configured no more");
+            let Act::Close(why) = change.act else {
+                continue;
+            };
+            let text = format!("{name}: closed for {address}: {}", in_words(why));
             self.log.line(Level::Notice, &text);
             records.push(Record::Closed {
                 door: name,
                 address,
             });
         }
-        self.write_journal(&records);
+        records
     }
 
     pub(super) fn answer_reloads(&mut self, generation: u32, died: Option<&str>) {
@@ -176,11 +167,10 @@ impl Monitor {
     // Questions.
 }
 
-/// Whether leases of the one door go on at the other.
-fn goes_on(old: &Door, new: &Door) -> bool {
-    let same_kind = matches!(
+/// Whether leases of the one door can go on at the other.
+fn same_kind(old: &Door, new: &Door) -> bool {
+    matches!(
         (&old.action, &new.action),
         (Action::Open(_), Action::Open(_)) | (Action::Command(_), Action::Command(_))
-    );
-    same_kind && new.lease().is_some()
+    )
 }

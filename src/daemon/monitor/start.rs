@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Uid, User};
 
 use super::signals::Signals;
-use super::{Monitor, UPHOLD_EVERY};
+use super::{Monitor, UPHOLD_EVERY, openings};
 use crate::config::{self, Config};
 use crate::daemon::addresses::{self, Watcher};
 use crate::daemon::doors::Doors;
@@ -308,7 +308,7 @@ impl Monitor {
                 });
             }
         }
-        let kept: Vec<_> = self.openings(now).collect();
+        let kept = openings(&self.leases, now);
         let established = self.firewall.establish(&self.doors.config.doors, &kept);
         let upkeep = established.map_err(|e| not(EX_UNAVAILABLE, e.to_string()))?;
         if !kept.is_empty() || !orders.is_empty() {
@@ -333,7 +333,8 @@ impl Monitor {
                 );
                 self.log.line(Level::Notice, &text);
                 let owed = stop.clone();
-                self.firewall.run_owed(&entry.door, entry.address, owed, RUN_LIMIT);
+                self.firewall
+                    .run_owed(&entry.door, entry.address, owed, RUN_LIMIT);
             }
             self.write_journal(&[Record::Closed {
                 door: entry.door,

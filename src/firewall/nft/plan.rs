@@ -1,13 +1,14 @@
 //! What stands and what should -> the one transaction that makes the one into the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::super::sessions::Session;
-use super::super::{Failure, Opening, Order, What};
+use super::super::{Failure, Opening};
+use super::elements::{admit, change, entry, plain, running_set};
 use super::layout::{Gate, Layout};
-use super::script::{Millis, Name, Part, Script};
+use super::script::{Name, Script};
 use super::table::{Element, Key, Rule, Set, Table};
 use super::{CHAIN, RUNNING_4, RUNNING_6, TABLE};
 
@@ -36,7 +37,7 @@ pub struct Plan {
     pub rules_anew: bool,
     /// What was not as it should be, in words.
     pub mended: Vec<String>,
-    /// Openings that somebody else's element makes already.
+    /// Openings that somebody else's elements make.
     pub foreign: BTreeSet<Opening>,
     /// The sessions that are admitted by their four numbers from then on.
     pub admitted: BTreeSet<Session>,
@@ -346,6 +347,11 @@ fn openings(
 ) {
     let nobody = Set::default();
     let set = set.unwrap_or(&nobody);
+    plan.foreign
+        .extend(set.foreign.iter().filter_map(|key| match *key {
+            Key::Address(address) => Some(Opening { door, address }),
+            Key::Session(_) => None,
+        }));
     let (mut out, mut enter) = (Vec::new(), Vec::new());
     let (mut put_out, mut put_back, mut set_right) = (Vec::new(), Vec::new(), Vec::new());
     for (&key, element) in &set.elements {
@@ -363,8 +369,7 @@ fn openings(
         if gate.set(address) != name {
             continue;
         }
-        if set.foreign.contains(&Key::Address(address)) {
-            plan.foreign.insert(*opening);
+        if plan.foreign.contains(opening) {
             continue;
         }
         match set.elements.get(&Key::Address(address)) {
@@ -390,11 +395,11 @@ fn openings(
         change("add", name, enter, script);
     }
     for (addresses, what) in [
-        (put_back, "openings were missing: put back"),
-        (put_out, "openings stood without a lease: taken away"),
+        (put_back, "openings were missing, put back"),
+        (put_out, "openings stood without a lease, taken away"),
         (
             set_right,
-            "openings ended at another time than their leases: set right",
+            "openings ended at another time than their leases, set right",
         ),
     ] {
         if !addresses.is_empty() {
@@ -436,8 +441,7 @@ fn sessions(
         let here = running_set(session) == name;
         let due = plan.rules_anew || wanted.admitted.contains(&session);
         if here && due && !set.elements.contains_key(&key) && !set.foreign.contains(&key) {
-            plan.admitted.insert(session);
-            missing.push(admission(session));
+            missing.push(session);
         }
     }
     if !ended.is_empty() {
@@ -445,151 +449,15 @@ fn sessions(
     }
     if !missing.is_empty() {
         if known {
+            let who: Vec<SocketAddr> = missing.iter().map(|session| session.remote).collect();
+            let who = some_of(&who);
             plan.mended.push(format!(
-                "{}: running sessions admitted again",
-                missing.len()
+                "running sessions were missing, admitted again: {who}"
             ));
         }
-        change("add", &name, missing, script);
+        plan.admitted.extend(&missing);
+        admit(&missing, script);
     }
-}
-
-const MARKED: &str = " comment \"postern:\"";
-
-/// The set that a running session belongs to.
-fn running_set(session: Session) -> &'static str {
-    if session.remote.is_ipv4() {
-        RUNNING_4
-    } else {
-        RUNNING_6
-    }
-}
-
-/// An element without its properties.
-fn plain(key: Key) -> Script {
-    match key {
-        Key::Address(address) => Script::of(&[&address]),
-        Key::Session(Session { local, remote }) => Script::of(&[
-            &remote.ip(),
-            &" . ",
-            &remote.port(),
-            &" . ",
-            &local.ip(),
-            &" . ",
-            &local.port(),
-        ]),
-    }
-}
-
-/// An address let in for so long.
-fn entry(address: IpAddr, remaining: Duration) -> Script {
-    Script::of(&[&address, &" timeout ", &Millis::from(remaining), &MARKED])
-}
-
-/// Admits sessions by their four numbers.
-pub fn admit(sessions: &[Session], script: &mut Script) {
-    for name in [RUNNING_4, RUNNING_6] {
-        let here = sessions
-            .iter()
-            .filter(|session| running_set(**session) == name);
-        let here: Vec<Script> = here.map(|&session| admission(session)).collect();
-        if !here.is_empty() {
-            change("add", &name, here, script);
-        }
-    }
-}
-
-fn admission(session: Session) -> Script {
-    Script::of(&[&plain(Key::Session(session)), &MARKED])
-}
-
-/// The transaction that carries out orders, at most one for each opening. `stands`: whether we
-/// know of an element that may still stand; adding alone would not move its end. `running`: the
-/// sessions at guarded ports.
-pub fn orders(
-    layout: &Layout,
-    orders: &[Order],
-    foreign: &BTreeSet<Opening>,
-    stands: impl Fn(&Opening) -> bool,
-    running: &[Session],
-) -> Script {
-    /// What happens in one set.
-    #[derive(Default)]
-    struct Changes {
-        /// Made to stand, whether it stood or not...
-        first: Vec<Script>,
-        /// ... so that deleting it cannot fail, ...
-        delete: Vec<Script>,
-        /// ... and, unless that was all, made anew.
-        add: Vec<Script>,
-    }
-    let mut changes: BTreeMap<&Name, Changes> = BTreeMap::new();
-    let mut left = BTreeSet::new();
-    for Order { opening, what } in orders {
-        let Some(gate) = layout.gate(opening.door) else {
-            continue;
-        };
-        if *what == What::Close {
-            left.extend(
-                running
-                    .iter()
-                    .filter(|session| gate.holds(*opening, session)),
-            );
-        }
-        if foreign.contains(opening) {
-            continue;
-        }
-        let address = opening.address;
-        let set = changes.entry(gate.set(address)).or_default();
-        let remaining = match *what {
-            What::Open { remaining } => remaining,
-            What::Extend { remaining } => Some(remaining),
-            What::Close => None,
-        };
-        let element = entry(address, remaining.unwrap_or_default());
-        if matches!(what, What::Open { .. }) && !stands(opening) {
-            set.add.push(element);
-            continue;
-        }
-        set.delete.push(plain(Key::Address(address)));
-        if remaining.is_some() {
-            set.add.push(element.clone());
-        }
-        set.first.push(element);
-    }
-    let mut script = Script::default();
-    admit(&Vec::from_iter(left), &mut script);
-    for (name, changes) in changes {
-        for (verb, elements) in [
-            ("add", changes.first),
-            ("delete", changes.delete),
-            ("add", changes.add),
-        ] {
-            if !elements.is_empty() {
-                change(verb, name, elements, &mut script);
-            }
-        }
-    }
-    script
-}
-
-/// A line that adds or deletes elements.
-fn change(
-    verb: &'static str,
-    set: &dyn Part,
-    elements: impl IntoIterator<Item = Script>,
-    script: &mut Script,
-) {
-    script.line(&[
-        &verb,
-        &" element inet ",
-        &TABLE,
-        &" ",
-        set,
-        &" { ",
-        &Script::list(elements),
-        &" }",
-    ]);
 }
 
 /// All openings of a door.
@@ -615,9 +483,9 @@ fn about(element: Element, remaining: Duration) -> bool {
         && remaining < expires.saturating_add(Duration::from_secs(2))
 }
 
-fn some_of(addresses: &[IpAddr]) -> String {
+fn some_of<T: ToString>(addresses: &[T]) -> String {
     const MOST: usize = 8;
-    let mut words: Vec<String> = addresses.iter().take(MOST).map(IpAddr::to_string).collect();
+    let mut words: Vec<String> = addresses.iter().take(MOST).map(T::to_string).collect();
     if let Some(more @ 1..) = addresses.len().checked_sub(MOST) {
         words.push(format!("{more} more"));
     }
