@@ -194,7 +194,8 @@ fn pauses_grow_to_two_seconds_and_are_gone_after_a_good_minute() {
         hear(listeners, now);
         drop(to);
         now = now + life;
-        assert!(matches!(hear(listeners, now)[..], [News::Died(7, _)]));
+        let news = hear(listeners, now);
+        assert!(matches!(news[..], [News::Died(7, _)]), "{news:?}");
         let again = listeners.again.unwrap();
         let pause = again.since(now);
         assert!(!listeners.wanted(again - Duration::from_micros(1)) || pause.is_zero());
