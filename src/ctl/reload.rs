@@ -1,0 +1,24 @@
+//! `posternctl reload`: has posternd read its configuration again.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::{Problem, ask};
+use crate::daemon::control::{Request, Response};
+use crate::exit;
+
+pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
+    let answer = ask::ask(socket, &Request::Reload, exit::CONFIG);
+    let Response::Reloaded(warnings) = answer? else {
+        return Err(ask::foreign(socket));
+    };
+    if json {
+        writeln!(out, "{}", serde_json::json!({ "warnings": warnings }))?;
+        return Ok(exit::OK);
+    }
+    for warning in warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(out, "the new configuration is in force")?;
+    Ok(exit::OK)
+}
