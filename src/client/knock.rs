@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use crate::config::{Port, Protocol};
 /// Between two steps, unless told otherwise: longer than networks reorder packets by, short
 /// enough that eight steps pass in half a second.
 pub const DELAY: Duration = Duration::from_millis(50);
+
+/// How far the time between two steps may go: a sequence's whole time is 10 minutes at most.
+pub const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
 
 /// What a UDP step carries: one NUL byte, as Debian's knock sends.
 const DATAGRAM: &[u8] = &[0];
@@ -249,13 +253,10 @@ mod tests {
 
     #[test]
     fn an_address_needs_no_resolver() {
-        let v4 = resolve("192.0.2.7", Family::Any).unwrap();
-        assert_eq!(v4.ip(), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
-        let v6 = resolve("[2001:db8::7]", Family::V6).unwrap();
-        assert_eq!(
-            v6.ip(),
-            "2001:db8::7".parse::<Ipv6Addr>().map(IpAddr::V6).unwrap()
-        );
+        let address = |host, family| resolve(host, family).unwrap().to_string();
+        assert_eq!(address("192.0.2.7", Family::Any), "192.0.2.7:0");
+        assert_eq!(address("2001:db8::7", Family::Any), "[2001:db8::7]:0");
+        assert_eq!(address("[2001:db8::7]", Family::V6), "[2001:db8::7]:0");
     }
 
     #[test]

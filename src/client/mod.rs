@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Port;
+use crate::config::{Port, Wrong, units};
 use crate::exit;
 
 pub mod knock;
@@ -43,7 +43,7 @@ struct KnockArgs {
     /// A name or address; without ports, a host of the profile file
     host: String,
     /// The steps in order: 7143, 7143/tcp or 2912/udp
-    #[arg(value_name = "PORT[/udp]", value_parser = step)]
+    #[arg(value_name = "PORT[/udp]", value_parser = units::port)]
     ports: Vec<Port>,
     /// IPv4 only
     #[arg(short = '4', conflicts_with = "v6")]
@@ -120,6 +120,10 @@ fn knock_at(args: &KnockArgs) -> Result<(), Problem> {
     .map_err(failed)
 }
 
+fn delay(text: &str) -> Result<Duration, Wrong> {
+    units::duration_within(text, &knock::DELAYS)
+}
+
 /// What to send: as the command line says if it names ports, else as the profile says.
 fn what(args: &KnockArgs) -> Result<knock::Knock, Problem> {
     if !args.ports.is_empty() {
@@ -129,15 +133,22 @@ fn what(args: &KnockArgs) -> Result<knock::Knock, Problem> {
             delay: knock::DELAY,
         });
     }
-    let Some(file) = args.config.clone().or_else(profile::file) else {
+    let given = args.config.clone();
+    let Some(file) = given.or_else(profile::file) else {
         return Err(Problem {
             said: format!("{}: no ports, and no home directory with a profile", args.host),
             status: exit::USAGE,
         });
     };
-    profile::find(&file, &args.host).map_err(|e| Problem {
-        said: e.to_string(),
-        status: exit::CONFIG,
+    profile::find(&file, &args.host).map_err(|e| match e {
+        profile::Error::Absent { .. } if args.config.is_none() => Problem {
+            said: format!("{}: no ports, and no profile: {e}", args.host),
+            status: exit::USAGE,
+        },
+        e => Problem {
+            said: e.to_string(),
+            status: exit::CONFIG,
+        },
     })
 }
 

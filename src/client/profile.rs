@@ -198,14 +198,15 @@ impl Reader<'_> {
                 continue;
             }
             let DeValue::Table(tables) = value.get_ref() else {
-                let wrong = Wrong::new("is no table", "write [host.NAME]");
+                let wrong = no(value.get_ref(), "table", "write [host.NAME]");
                 self.refuse(value.span(), "host", wrong);
                 continue;
             };
             for (name, value) in tables {
                 let name = name.get_ref();
                 let DeValue::Table(table) = value.get_ref() else {
-                    let wrong = Wrong::new("is no table", "write [host.NAME] above it");
+                    let right = "write it in a table [host.NAME]";
+                    let wrong = no(value.get_ref(), "table", right);
                     self.refuse(value.span(), &format!("host.{name}"), wrong);
                     continue;
                 };
@@ -230,8 +231,8 @@ impl Reader<'_> {
                 ("address", DeValue::String(text)) if !text.is_empty() => {
                     knock.host = text.to_string();
                 }
-                ("address", _) => {
-                    let wrong = Wrong::new("is no address", "write a name or an address in quotes");
+                ("address", other) => {
+                    let wrong = no(other, "address", "write a name or an address in quotes");
                     self.refuse(value.span(), &full, wrong);
                 }
                 ("delay", DeValue::String(text)) => {
@@ -240,8 +241,8 @@ impl Reader<'_> {
                         knock.delay = delay;
                     }
                 }
-                ("delay", _) => {
-                    let wrong = Wrong::new("is no duration", "write one such as \"50ms\"");
+                ("delay", other) => {
+                    let wrong = no(other, "duration", "write one such as \"50ms\"");
                     self.refuse(value.span(), &full, wrong);
                 }
                 ("sequence", DeValue::Array(items)) => {
@@ -255,9 +256,9 @@ impl Reader<'_> {
                         self.refuse(value.span(), &full, wrong);
                     }
                 }
-                ("sequence", _) => {
-                    let right = "write [\"7143\", \"2912/udp\"] or the like";
-                    self.refuse(value.span(), &full, Wrong::new("is no list", right));
+                ("sequence", other) => {
+                    let right = "write one such as [\"7143\", \"2912/udp\"]";
+                    self.refuse(value.span(), &full, no(other, "list", right));
                 }
                 (unknown, _) => {
                     let right = match nearest(unknown, &KEYS) {
@@ -281,9 +282,20 @@ fn step(value: &DeValue<'_>) -> Result<Port, Wrong> {
     match value {
         DeValue::String(text) => units::port(text),
         DeValue::Integer(number) => units::port(&number.to_string()),
-        _ => Err(Wrong::new(
-            format!("{} is no port", quote(value.type_str())),
+        other => Err(no(
+            other,
+            "port",
             "write one such as \"7143\" or \"2912/udp\"",
         )),
     }
+}
+
+/// A value of the wrong kind.
+fn no(value: &DeValue<'_>, wanted: &str, right: &str) -> Wrong {
+    let given = match value {
+        DeValue::String(text) => quote(text),
+        DeValue::Integer(_) | DeValue::Array(_) => format!("an {}", value.type_str()),
+        _ => format!("a {}", value.type_str()),
+    };
+    Wrong::new(format!("{given} is no {wanted}"), right)
 }

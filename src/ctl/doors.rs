@@ -40,11 +40,6 @@ impl Lists {
         self.0.get(&(door, knock))
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &List> {
-        self.0.values()
-    }
-
     /// Uses a line up, if it is the one in force.
     pub fn spend(&mut self, door: u16, knock: u16, line: u32) -> bool {
         let Some(list) = self.0.get_mut(&(door, knock)) else {

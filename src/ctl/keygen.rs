@@ -1,7 +1,6 @@
 //! `posternctl keygen`: makes secrets.
 
 use std::io::Write;
-use std::ops::RangeInclusive;
 
 use super::{Problem, listening};
 use crate::config::{Port, Protocol, keygen, units};
