@@ -32,7 +32,10 @@ pub struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<u8>,
     /// When the lease ends, for what sets its end.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "stamp_if_any")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "stamp_if_any"
+    )]
     pub until: Option<Time>,
 }
 

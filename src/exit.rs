@@ -1,4 +1,6 @@
-//! Exit statuses, by sysexits(3).
+//! How programs end: statuses by sysexits(3), and the system's errors in words.
+
+use std::io;
 
 /// All went well.
 pub const OK: u8 = 0;
@@ -18,3 +20,12 @@ pub const PROTOCOL: u8 = 76;
 pub const NOPERM: u8 = 77;
 /// A configuration file is wrong.
 pub const CONFIG: u8 = 78;
+
+/// The system's words without Rust's `(os error N)`.
+pub fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}

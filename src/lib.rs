@@ -6,7 +6,7 @@
 //! | room | takes -> gives |
 //! |---|---|
 //! | [`time`] | points in time as data: nothing pure reads a clock |
-//! | [`exit`] | exit statuses of the three programs |
+//! | [`exit`] | how the three programs end |
 //! | [`config`] | text -> the checked model of doors and knocks, or every mistake with its place |
 //! | [`packet`] | a frame -> an [`packet::Arrival`] |
 //! | [`knock`] | arrivals -> grants |

@@ -85,7 +85,12 @@ fn closed() -> u16 {
 fn a_tcp_step_is_a_connection_that_is_reset_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    ended(&postern(&["knock", "127.0.0.1", &port.to_string()]), 0, "", "");
+    ended(
+        &postern(&["knock", "127.0.0.1", &port.to_string()]),
+        0,
+        "",
+        "",
+    );
     if let Some(mut stream) = connection(&listener) {
         let end = stream.read(&mut [0]).unwrap_err();
         assert_eq!(end.kind(), ErrorKind::ConnectionReset);
@@ -95,15 +100,28 @@ fn a_tcp_step_is_a_connection_that_is_reset_at_once() {
 #[test]
 fn a_udp_step_is_one_nul_byte() {
     let (socket, port) = udp();
-    ended(&postern(&["knock", "127.0.0.1", &format!("{port}/udp")]), 0, "", "");
+    ended(
+        &postern(&["knock", "127.0.0.1", &format!("{port}/udp")]),
+        0,
+        "",
+        "",
+    );
     let mut bytes = [1; 8];
     assert_eq!(socket.recv(&mut bytes).unwrap(), 1);
     assert_eq!(bytes[0], 0);
 
-    ended(&postern(&["knock", "127.0.0.1", &format!("{port}:udp")]), 0, "", "");
+    ended(
+        &postern(&["knock", "127.0.0.1", &format!("{port}:udp")]),
+        0,
+        "",
+        "",
+    );
     assert_eq!(socket.recv(&mut bytes).unwrap(), 1);
     socket.set_nonblocking(true).unwrap();
-    assert_eq!(socket.recv(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        socket.recv(&mut bytes).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
 }
 
 #[test]
@@ -141,7 +159,10 @@ fn a_source_can_be_chosen() {
     let knocked = postern(&["knock", "--source", "127.0.0.3", "127.0.0.1", &step]);
     if cfg!(target_os = "linux") {
         ended(&knocked, 0, "", "");
-        assert_eq!(socket.recv_from(&mut [0; 8]).unwrap().1.ip().to_string(), "127.0.0.3");
+        assert_eq!(
+            socket.recv_from(&mut [0; 8]).unwrap().1.ip().to_string(),
+            "127.0.0.3"
+        );
     }
     // 192.0.2.0/24 is nobody's (RFC 5737).
     let knocked = postern(&["knock", "--source", "192.0.2.1", "127.0.0.1", &step]);
@@ -160,7 +181,12 @@ fn a_name_that_does_not_resolve() {
     assert_eq!(knocked.status.code(), Some(68));
 
     let knocked = postern(&["knock", "-6", "127.0.0.1", "1"]);
-    ended(&knocked, 68, "", "postern: 127.0.0.1: has no IPv6 address\n");
+    ended(
+        &knocked,
+        68,
+        "",
+        "postern: 127.0.0.1: has no IPv6 address\n",
+    );
 }
 
 #[test]
@@ -202,14 +228,24 @@ fn a_profile_says_where_and_what() {
     let file = profile(home.path(), &text, 0o600);
     let hit = format!("hitting udp 127.0.0.1:{port}\n");
     let expected = hit.repeat(2);
-    ended(&postern(&["knock", "-c", &file, "home", "-v"]), 0, &expected, "");
+    ended(
+        &postern(&["knock", "-c", &file, "home", "-v"]),
+        0,
+        &expected,
+        "",
+    );
     assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 1);
     assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 1);
     ended(&postern(&["knock", "-c", &file, "localhost"]), 0, "", "");
 
     // Ports on the command line win, and the file is not looked at.
     let step = format!("{port}/udp");
-    ended(&postern(&["knock", "-c", "/no/such/file", "127.0.0.1", &step]), 0, "", "");
+    ended(
+        &postern(&["knock", "-c", "/no/such/file", "127.0.0.1", &step]),
+        0,
+        "",
+        "",
+    );
 }
 
 #[test]
@@ -300,7 +336,10 @@ postern: FILE:14:2: door: unknown key; a profile file has tables [host.NAME] and
     let file = profile(home.path(), "[host.home\nsequence = [1]\n", 0o600);
     let knocked = postern(&["knock", "-c", &file, "home"]);
     let said = String::from_utf8_lossy(&knocked.stderr);
-    assert!(said.starts_with(&format!("postern: {file}:1:11: ")), "{said}");
+    assert!(
+        said.starts_with(&format!("postern: {file}:1:11: ")),
+        "{said}"
+    );
     assert_eq!(knocked.status.code(), Some(78));
 }
 
@@ -311,7 +350,12 @@ fn a_host_that_the_profile_lacks() {
     let expected = format!("postern: {file}: no [host.hone]; the nearest is home\n");
     ended(&postern(&["knock", "-c", &file, "hone"]), 78, "", &expected);
     let expected = format!("postern: {file}: no [host.elsewhere]\n");
-    ended(&postern(&["knock", "-c", &file, "elsewhere"]), 78, "", &expected);
+    ended(
+        &postern(&["knock", "-c", &file, "elsewhere"]),
+        78,
+        "",
+        &expected,
+    );
     ended(
         &postern(&["knock", "-c", "/no/such/file", "home"]),
         78,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use crate::config::{Port, Protocol};
+use crate::exit::words;
 
 /// Between two steps, unless told otherwise: longer than networks reorder packets by, short
 /// enough that eight steps pass in half a second.
@@ -99,15 +100,6 @@ impl fmt::Display for Sent {
             1 => write!(f, "only the first of {} steps was sent", self.of),
             n => write!(f, "only the first {n} of {} steps were sent", self.of),
         }
-    }
-}
-
-/// The system's words without Rust's `(os error N)`.
-pub(super) fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
     }
 }
 

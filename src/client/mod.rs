@@ -79,7 +79,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
-            return if e.use_stderr() { exit::USAGE } else { exit::OK }.into();
+            return if e.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            }
+            .into();
         }
     };
     let Command::Knock(args) = cli.command;
@@ -136,7 +141,10 @@ fn what(args: &KnockArgs) -> Result<knock::Knock, Problem> {
     let given = args.config.clone();
     let Some(file) = given.or_else(profile::file) else {
         return Err(Problem {
-            said: format!("{}: no ports, and no home directory with a profile", args.host),
+            said: format!(
+                "{}: no ports, and no home directory with a profile",
+                args.host
+            ),
             status: exit::USAGE,
         });
     };

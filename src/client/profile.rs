@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::knock::{DELAY, DELAYS, Knock, words};
+use super::knock::{DELAY, DELAYS, Knock};
 use crate::config::mistake::{Lines, Mistake, Wrong, quote, utf8};
 use crate::config::toml::keys::nearest;
 use crate::config::{Port, bounds, units};
+use crate::exit::words;
 
 /// What a host may have.
 const KEYS: [&str; 3] = ["address", "sequence", "delay"];

@@ -27,7 +27,7 @@ pub fn ask(socket: &Path, request: &Request, refused: u8) -> Result<Response, Pr
             exit::NOPERM,
             format!("{name}: only root may speak to posternd"),
         ),
-        _ => Problem::new(exit::UNAVAILABLE, format!("{name}: {why}")),
+        _ => Problem::new(exit::UNAVAILABLE, format!("{name}: {}", exit::words(&why))),
     })?;
     let line = exchange(&stream, request).map_err(|why| match why.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Problem::new(
@@ -37,7 +37,7 @@ pub fn ask(socket: &Path, request: &Request, refused: u8) -> Result<Response, Pr
                 PATIENCE.as_secs()
             ),
         ),
-        _ => Problem::new(exit::UNAVAILABLE, format!("{name}: {why}")),
+        _ => Problem::new(exit::UNAVAILABLE, format!("{name}: {}", exit::words(&why))),
     })?;
     if line.is_empty() {
         return Err(Problem::new(

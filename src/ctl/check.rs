@@ -7,10 +7,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::doors::{self, Lists, List};
+use super::doors::{self, List, Lists};
 use super::{Problem, count, listening};
 use crate::config::mistake::Spot;
-use crate::config::{self, Config, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning, onetime};
+use crate::config::{
+    self, Config, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning, onetime,
+};
 use crate::daemon::files;
 use crate::exit;
 use crate::knock::{Knocks, Watch};
@@ -64,7 +66,12 @@ impl From<Mistake> for Finding {
 
 impl From<Warning> for Finding {
     fn from(w: Warning) -> Finding {
-        Finding::at(&w.file, w.place, &w.key, format!("{}; {}", w.what, w.better))
+        Finding::at(
+            &w.file,
+            w.place,
+            &w.key,
+            format!("{}; {}", w.what, w.better),
+        )
     }
 }
 
@@ -100,7 +107,7 @@ pub fn read(file: &Path) -> Result<Config, Problem> {
 fn parse(file: &Path) -> Result<Result<Parsed, Vec<Mistake>>, Problem> {
     let name = file.display().to_string();
     let bytes = fs::read(file)
-        .map_err(|why| Problem::new(exit::NOINPUT, format!("{name}: {why}")))?;
+        .map_err(|why| Problem::new(exit::NOINPUT, format!("{name}: {}", exit::words(&why))))?;
     Ok(match config::mistake::utf8(&name, &bytes) {
         Ok(text) => config::toml::read(&name, text),
         Err(mistake) => Err(vec![mistake]),
@@ -136,7 +143,11 @@ pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem>
             n => format!(", {}", count(n as u64, "warning")),
         };
         if sound {
-            writeln!(out, "{file}: sound, {}{warned}", count(doors as u64, "door"))?;
+            writeln!(
+                out,
+                "{file}: sound, {}{warned}",
+                count(doors as u64, "door")
+            )?;
         } else {
             let wrong = count(mistakes.len() as u64, "mistake");
             writeln!(out, "{file}: {wrong}{warned}")?;
@@ -203,7 +214,10 @@ fn key_of(config: &Config, spot: Spot) -> (String, Spot) {
     let door = spot.door.and_then(|at| config.doors.get(at));
     let knock = door.and_then(|door| door.knocks.get(spot.knock?));
     let key = match knock {
-        Some(Knock::Sequence(Sequence { steps: Steps::OneTime(_), .. })) => "one_time_sequences",
+        Some(Knock::Sequence(Sequence {
+            steps: Steps::OneTime(_),
+            ..
+        })) => "one_time_sequences",
         _ => "sequence",
     };
     let door = door.map_or("", |door| &door.name);
@@ -235,7 +249,9 @@ fn about_list(name: &str, parsed: &Parsed, spot: Spot, list: &List) -> Vec<Findi
         found.push(refused(&list.path, &why));
     }
     if onetime::count(text) == 0 {
-        found.push(here(format!("{path}: no sequence is left; the knock opens nothing")));
+        found.push(here(format!(
+            "{path}: no sequence is left; the knock opens nothing"
+        )));
     }
     let lines = onetime::mistakes(&path.to_string(), text);
     found.extend(lines.into_iter().map(|mistake| Finding {

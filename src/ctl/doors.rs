@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Action, Config, Knock, Port, Steps, onetime};
+use crate::exit;
 use crate::knock::Watch;
 use crate::lease::Terms;
 
@@ -45,7 +46,11 @@ impl Lists {
         let Some(list) = self.0.get_mut(&(door, knock)) else {
             return false;
         };
-        let spent = list.text.as_ref().ok().and_then(|text| onetime::spend(text, line));
+        let spent = list
+            .text
+            .as_ref()
+            .ok()
+            .and_then(|text| onetime::spend(text, line));
         match spent {
             Some(spent) => {
                 list.text = Ok(spent);
@@ -57,7 +62,7 @@ impl Lists {
 }
 
 fn text(path: &Path) -> Result<String, String> {
-    let bytes = fs::read(path).map_err(|e| e.to_string())?;
+    let bytes = fs::read(path).map_err(|e| exit::words(&e))?;
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 

@@ -45,7 +45,10 @@ pub fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<u8, Problem>
         writeln!(out, "{all}")?;
     } else {
         writeln!(out, "# For [[door.NAME.knock]] in postern.toml, and for")?;
-        writeln!(out, "# [host.NAME] in ~/.config/postern/config.toml of whoever knocks:")?;
+        writeln!(
+            out,
+            "# [host.NAME] in ~/.config/postern/config.toml of whoever knocks:"
+        )?;
         writeln!(out, "{line}")?;
         writeln!(out, "# Without a profile: {knock}")?;
     }

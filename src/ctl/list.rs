@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Problem, ask};
+use crate::config::units;
 use crate::daemon::control::{LeaseView, Request, Response};
 use crate::exit;
 
@@ -30,7 +32,7 @@ fn table(leases: &[LeaseView], out: &mut impl Write) -> std::io::Result<()> {
                 lease.address.to_string(),
                 lease.since.clone(),
                 lease.until.clone(),
-                format!("{} s", lease.remaining),
+                units::show_duration(Duration::from_secs(lease.remaining)),
                 state(lease),
             ]
         }))

@@ -1,43 +1,35 @@
 //! Ports in use on this machine: where a step had better not be.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::{Command, Stdio};
 
 use crate::config::{Port, Protocol};
 
 /// Ports that something on this machine listens at, other than on loopback. Empty where the
 /// system does not say.
 pub fn ports() -> BTreeSet<Port> {
-    #[cfg(target_os = "linux")]
-    {
+    if cfg!(target_os = "linux") {
         let tables = [
             ("tcp", Protocol::Tcp),
             ("tcp6", Protocol::Tcp),
             ("udp", Protocol::Udp),
             ("udp6", Protocol::Udp),
         ];
-        let read = |name| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
-        tables
-            .iter()
-            .flat_map(|&(name, protocol)| proc_net(&read(name), protocol))
-            .collect()
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let listed = std::process::Command::new("/usr/bin/sockstat")
-            .arg("-46l")
-            .stdin(std::process::Stdio::null())
-            .output();
-        listed.map_or_else(
-            |_| BTreeSet::new(),
-            |listed| sockstat(&String::from_utf8_lossy(&listed.stdout)),
-        )
+        let read = |name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+        let listed = tables.map(|(name, protocol)| proc_net(&read(name), protocol));
+        listed.into_iter().flatten().collect()
+    } else {
+        let mut command = Command::new("/usr/bin/sockstat");
+        let listed = command.arg("-46l").stdin(Stdio::null()).output();
+        let text = listed.map(|listed| listed.stdout).unwrap_or_default();
+        sockstat(&String::from_utf8_lossy(&text))
     }
 }
 
 /// Ports from the text of `/proc/net/tcp` and its like (proc_pid_net(5)): sockets that listen
 /// (TCP state 0A) or are not connected (UDP state 07).
-#[cfg(any(test, target_os = "linux"))]
 fn proc_net(text: &str, protocol: Protocol) -> BTreeSet<Port> {
     let wanted = match protocol {
         Protocol::Tcp => "0A",
@@ -56,7 +48,6 @@ fn proc_net(text: &str, protocol: Protocol) -> BTreeSet<Port> {
 
 /// An address as the kernel prints it: words of 32 bits in hexadecimal, in this machine's byte
 /// order.
-#[cfg(any(test, target_os = "linux"))]
 fn kernel_address(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok();
     match hex.len() {
@@ -74,7 +65,6 @@ fn kernel_address(hex: &str) -> Option<IpAddr> {
 
 /// Ports from what `sockstat -46l` prints: somewhere on each line a protocol, then the local
 /// address (sockstat(1); before them stands the command's name, which may hold blanks).
-#[cfg(any(test, not(target_os = "linux")))]
 fn sockstat(text: &str) -> BTreeSet<Port> {
     let port = |line: &str| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -96,9 +86,7 @@ fn sockstat(text: &str) -> BTreeSet<Port> {
 fn is_loopback(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => a.is_loopback(),
-        IpAddr::V6(a) => {
-            a.is_loopback() || a.to_ipv4_mapped().is_some_and(|a| a.is_loopback())
-        }
+        IpAddr::V6(a) => a.is_loopback() || a.to_ipv4_mapped().is_some_and(|a| a.is_loopback()),
     }
 }
 
@@ -121,7 +109,10 @@ mod tests {
         let udp6 = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
            \x20 12: 00000000000000000000000000000000:0202 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 31 2 0000000000000000 0\n\
            \x20 13: 00000000000000000000000001000000:0203 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 32 2 0000000000000000 0\n";
-        assert_eq!(shown(&proc_net(udp6, Protocol::Udp)), [(Protocol::Udp, 514)]);
+        assert_eq!(
+            shown(&proc_net(udp6, Protocol::Udp)),
+            [(Protocol::Udp, 514)]
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ Exit status:
   0   done
   1   close: no lease was there to end
   64  the command line is wrong
-  66  check: the configuration cannot be read; replay: nor the capture
+  66  a configuration or a capture cannot be read
   69  posternd does not answer, or could not do it
   74  output cannot be written
   76  what answers on the control socket is not posternd
@@ -110,7 +110,10 @@ impl From<io::Error> for Problem {
     fn from(why: io::Error) -> Problem {
         match why.kind() {
             io::ErrorKind::BrokenPipe => Problem::new(exit::OK, ""),
-            _ => Problem::new(exit::IOERR, format!("standard output: {why}")),
+            _ => Problem::new(
+                exit::IOERR,
+                format!("standard output: {}", exit::words(&why)),
+            ),
         }
     }
 }
@@ -121,7 +124,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
-            return if e.use_stderr() { exit::USAGE } else { exit::OK }.into();
+            return if e.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            }
+            .into();
         }
     };
     let mut out = io::BufWriter::new(io::stdout().lock());

@@ -17,7 +17,12 @@ pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Proble
         return Ok(exit::OK);
     }
     for warning in warnings {
-        writeln!(out, "warning: {warning}")?;
+        // Those that concern a place in the file have the word behind it.
+        let word = match warning.contains(": warning: ") {
+            true => "",
+            false => "warning: ",
+        };
+        writeln!(out, "{word}{warning}")?;
     }
     writeln!(out, "the new configuration is in force")?;
     Ok(exit::OK)

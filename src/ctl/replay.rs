@@ -57,7 +57,12 @@ pub fn run(config: &Path, args: &Args, out: &mut impl Write) -> Result<u8, Probl
     replay.pass(Time(u64::MAX))?;
     if args.verbose {
         replay.out.flush()?;
-        let Told { granted, refused, opened, extended } = replay.told;
+        let Told {
+            granted,
+            refused,
+            opened,
+            extended,
+        } = replay.told;
         let _ = writeln!(
             io::stderr(),
             "{frames} packets, {arrivals} of them TCP or UDP; {granted} grants, \
@@ -137,7 +142,8 @@ impl<'c, W: Write> Replay<'c, W> {
                 }
                 (_, Some(end)) if end <= time => {
                     let mut ended = Vec::new();
-                    self.leases.due(end, |when, change| ended.push((when, change)));
+                    self.leases
+                        .due(end, |when, change| ended.push((when, change)));
                     for (when, change) in ended {
                         self.tell_change(when, &change)?;
                     }
@@ -205,7 +211,14 @@ impl<'c, W: Write> Replay<'c, W> {
                 Kind::Fail => What::Fail,
                 Kind::Timeout => What::Timeout,
             };
-            self.tell(outcome.time, what, door, outcome.source, Some(outcome.stage), None)?;
+            self.tell(
+                outcome.time,
+                what,
+                door,
+                outcome.source,
+                Some(outcome.stage),
+                None,
+            )?;
         }
         Ok(())
     }
@@ -213,7 +226,8 @@ impl<'c, W: Write> Replay<'c, W> {
     fn grant(&mut self, door: u16, outcome: &Outcome) -> Result<(), Problem> {
         let mut changes = Vec::new();
         let Outcome { time, source, .. } = *outcome;
-        self.leases.grant(door, source, time, |change| changes.push(change));
+        self.leases
+            .grant(door, source, time, |change| changes.push(change));
         for change in changes {
             self.tell_change(time, &change)?;
         }

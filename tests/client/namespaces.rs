@@ -31,12 +31,16 @@ impl Two {
             ip(&format!("netns add {namespace}"));
             ip(&format!("-n {namespace} link set lo up"));
             if n == 2 {
-                ip(&format!("-n {here} link add v type veth peer name v netns {there}"));
+                ip(&format!(
+                    "-n {here} link add v type veth peer name v netns {there}"
+                ));
             }
         }
         for (namespace, n) in [(here, 1), (there, 2)] {
             ip(&format!("-n {namespace} addr add 192.0.2.{n}/24 dev v"));
-            ip(&format!("-n {namespace} addr add 2001:db8::{n}/64 dev v nodad"));
+            ip(&format!(
+                "-n {namespace} addr add 2001:db8::{n}/64 dev v nodad"
+            ));
             ip(&format!("-n {namespace} link set v up"));
         }
         two
@@ -49,7 +53,10 @@ impl Two {
     }
 
     fn nft(&self, namespace: &str, command: &str) {
-        let done = Two::command(namespace, "nft").arg(command).status().unwrap();
+        let done = Two::command(namespace, "nft")
+            .arg(command)
+            .status()
+            .unwrap();
         assert!(done.success());
     }
 
@@ -61,7 +68,9 @@ impl Two {
 impl Drop for Two {
     fn drop(&mut self) {
         for namespace in [&self.here, &self.there] {
-            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
+            let _ = Command::new("ip")
+                .args(["netns", "del", namespace])
+                .status();
         }
     }
 }
@@ -101,7 +110,16 @@ fn a_step_that_our_own_packet_filter_drops() {
 /// tcpdump in the namespace, until so many packets of ours have come.
 fn capture(two: &Two, file: &str, packets: usize) -> Child {
     let mut tcpdump = Two::command(&two.there, "tcpdump")
-        .args(["-i", "v", "-U", "--immediate-mode", "-w", file, "-c", &packets.to_string()])
+        .args([
+            "-i",
+            "v",
+            "-U",
+            "--immediate-mode",
+            "-w",
+            file,
+            "-c",
+            &packets.to_string(),
+        ])
         // What hosts without listeners answer with is not captured.
         .args(["-Q", "in", "udp or tcp[tcpflags] = tcp-syn or ip6 proto 6"])
         .stderr(Stdio::piped())
@@ -111,7 +129,11 @@ fn capture(two: &Two, file: &str, packets: usize) -> Child {
     let mut stderr = BufReader::new(tcpdump.stderr.as_mut().unwrap());
     while !said.contains("listening on") {
         said.clear();
-        assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "tcpdump did not start");
+        assert_ne!(
+            stderr.read_line(&mut said).unwrap(),
+            0,
+            "tcpdump did not start"
+        );
     }
     tcpdump
 }
@@ -137,7 +159,10 @@ fn a_neighbour_not_yet_known() {
         args.extend(STEPS);
         let knocked = two.postern(&args);
         assert_eq!(knocked.status.code(), Some(0), "{knocked:?}");
-        assert!(tcpdump.try_wait().unwrap().is_none(), "nothing kept the steps back");
+        assert!(
+            tcpdump.try_wait().unwrap().is_none(),
+            "nothing kept the steps back"
+        );
 
         ip(&format!("-n {} link set v arp on", two.there));
         two.nft(&two.there, "delete table ip6 t");
@@ -170,13 +195,15 @@ fn hit(file: &Path) -> Vec<String> {
     let link = file.link();
     let mut arrived = Vec::new();
     while let Some(frame) = file.next_frame().unwrap() {
-        arrived.push(match packet::parse(frame.time, link, frame.bytes).unwrap().what {
-            What::Tcp { port, flags } => {
-                assert_eq!(flags & 0x3f, 0x02, "only SYN");
-                port.to_string()
-            }
-            What::Udp { port } => format!("{port}/udp"),
-        });
+        arrived.push(
+            match packet::parse(frame.time, link, frame.bytes).unwrap().what {
+                What::Tcp { port, flags } => {
+                    assert_eq!(flags & 0x3f, 0x02, "only SYN");
+                    port.to_string()
+                }
+                What::Udp { port } => format!("{port}/udp"),
+            },
+        );
     }
     arrived
 }
