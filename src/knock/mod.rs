@@ -20,7 +20,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -125,25 +124,25 @@ pub struct Counters {
     pub granted: u64,
 }
 
-/// The attempts of one source, by family and place, those at families listed first first.
+/// A few families in the order they are listed, each with the place of an attempt.
 #[derive(Default)]
-struct Own {
-    all: [(u32, usize); WAYS],
+struct Few {
+    all: [(u32, u32); WAYS],
     len: usize,
 }
 
-impl Own {
+impl Few {
     fn push(&mut self, family: u32, place: usize) {
         let mut at = self.len;
         while at > 0 && self.all[at - 1].0 > family {
             self.all[at] = self.all[at - 1];
             at -= 1;
         }
-        self.all[at] = (family, place);
+        self.all[at] = (family, place as u32);
         self.len += 1;
     }
 
-    fn as_slice(&self) -> &[(u32, usize)] {
+    fn as_slice(&self) -> &[(u32, u32)] {
         &self.all[..self.len]
     }
 }
@@ -190,34 +189,32 @@ impl Knocks {
         };
         let source = pack(arrival.source);
         let bucket = self.table.bucket(&source);
-        let mut own = Own::default();
-        for place in bucket.clone() {
-            if self.table.is_of(place, &source)
-                && let Some(node) = self.sequences.node(self.table.node(place))
-            {
-                own.push(node.family, place);
+        let mut under_way = Few::default();
+        for place in table::places(bucket, self.table.own(bucket, &source)) {
+            if let Some(node) = self.sequences.node(self.table.node(place)) {
+                under_way.push(node.family, place);
             }
         }
-        for &(_, place) in own.as_slice() {
-            self.go_on(place, &packet, arrival.source, &mut out);
+        for &(_, place) in under_way.as_slice() {
+            self.go_on(place as usize, &packet, arrival.source, &mut out);
         }
-        let mut begun = [0; 2 * MAX_ALIKE];
-        let mut count = 0;
+        let mut begun = Few::default();
         for family in self.sequences.begun_by(&packet) {
-            let free = own.as_slice().iter().all(|&(with, _)| with != family);
-            if free && self.sequences.families[family as usize].fits(&packet) {
-                begun[count] = family;
-                count += 1;
+            let mut others = under_way.as_slice().iter();
+            if others.all(|o| o.0 != family)
+                && self.sequences.families[family as usize].fits(&packet)
+            {
+                begun.push(family, 0);
             }
         }
-        begun[..count].sort_unstable();
+        // What this packet has begun does not give way to what it begins next.
         let mut spared = 0;
-        for &family in &begun[..count] {
+        for &(family, _) in begun.as_slice() {
             let root = family + 1;
             if self.goes_on(root, arrival.source, &mut out)
-                && let Some(place) = self.begin(root, bucket.clone(), &source, spared)
+                && let Some(place) = self.begin(root, bucket, &source, spared)
             {
-                spared |= 1 << (place - bucket.start);
+                spared |= 1 << (place % WAYS);
                 self.tell(root, Kind::Stage, arrival.source, &mut out);
             }
         }
@@ -284,13 +281,7 @@ impl Knocks {
 
     /// Makes an attempt at a family's first step, in place of another if need be; gives its
     /// place, if it got one.
-    fn begin(
-        &mut self,
-        root: u32,
-        bucket: Range<usize>,
-        source: &Source,
-        spared: u8,
-    ) -> Option<usize> {
+    fn begin(&mut self, root: u32, bucket: usize, source: &Source, spared: u8) -> Option<usize> {
         let roots = self.sequences.families.len() as u32;
         let limit = PER_SOURCE.max(self.sequences.most_begun);
         let now = millis(self.now);

@@ -5,29 +5,42 @@ use siphasher::sip::SipHasher13;
 /// Places in a bucket. All attempts of one source are in one bucket.
 pub(super) const WAYS: usize = 8;
 
-/// One attempt: the source's address, where the attempt stands (0: the place is free), when it
-/// began (milliseconds, wrapping) and its neighbours in the order of expiry (number of the
-/// place + 1; 0: none).
-///
-/// An array and no struct, since a vector of zeroed arrays comes zeroed from the system: a
-/// table costs no memory until it is used.
-pub(super) type Entry = [u32; 8];
+/// Words of an attempt, of four bytes each: the source's address, where the attempt stands
+/// (0: the place is free), when it began (milliseconds, wrapping) and its neighbours in the
+/// order of expiry (number of the place + 1; 0: none).
+const WORDS: usize = 8;
 
-const NODE: usize = 4;
-const BEGAN: usize = 5;
-const BEFORE: usize = 6;
-const AFTER: usize = 7;
+/// Words of a bucket. They stand by kind, not by attempt, and those that nearly every packet
+/// needs, [`LOW`] and [`NODE`], first: they fill one cache line, and all ways are compared at
+/// once.
+const BUCKET: usize = WAYS * WORDS;
+
+/// Words of a cache line.
+const LINE: usize = 16;
+
+/// The last four bytes of the address: all of an IPv4 address.
+const LOW: usize = 0;
+const NODE: usize = 1;
+const BEGAN: usize = 2;
+const BEFORE: usize = 3;
+const AFTER: usize = 4;
+/// The other three words of the address.
+const HIGH: [usize; 3] = [5, 6, 7];
 
 /// The longest timeout the table can keep apart from the wrapping of its clock: 24 days.
 pub(super) const LONGEST_MS: u32 = i32::MAX as u32;
 
-/// A source's address as the table holds it: IPv4 as IPv4-mapped IPv6, which is no address
-/// that anybody can knock from.
+/// A source's address as the table holds it, first word first: IPv4 as IPv4-mapped IPv6, which
+/// is no address that anybody can knock from.
 pub(super) type Source = [u32; 4];
 
 #[derive(Debug)]
 pub(super) struct Table {
-    entries: Vec<Entry>,
+    /// Plain numbers, since a vector of zeros comes as such from the system: a table costs no
+    /// memory until it is used.
+    words: Vec<u32>,
+    /// Where the first bucket is, so that it begins a cache line.
+    base: usize,
     buckets: u64,
     ways: usize,
     hasher: SipHasher13,
@@ -55,6 +68,15 @@ pub(super) enum Room {
     Full,
 }
 
+/// The places of a set of ways in a bucket.
+pub(super) fn places(bucket: usize, mut ways: u8) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let way = ways.trailing_zeros() as usize;
+        ways &= ways.wrapping_sub(1);
+        (way < WAYS).then_some(bucket * WAYS + way)
+    })
+}
+
 impl Table {
     /// `timeouts` in milliseconds, one queue each; of attempts due at the same moment those of
     /// the queue named first go first.
@@ -74,8 +96,11 @@ impl Table {
                 first_began: 0,
             })
             .collect();
+        let words = vec![0; buckets * BUCKET + LINE];
+        let past = words.as_ptr().addr() / size_of::<u32>() % LINE;
         Table {
-            entries: vec![[0; 8]; buckets * ways],
+            words,
+            base: (LINE - past) % LINE,
             buckets: buckets as u64,
             ways,
             hasher: SipHasher13::new_with_keys(secret[0], secret[1]),
@@ -90,81 +115,116 @@ impl Table {
         self.held
     }
 
-    /// The places that a source's attempts can be in.
-    pub(super) fn bucket(&self, source: &Source) -> std::ops::Range<usize> {
+    /// The bucket that a source's attempts are in.
+    pub(super) fn bucket(&self, source: &Source) -> usize {
         let mut bytes = [0; 16];
         for (to, word) in bytes.chunks_exact_mut(4).zip(source) {
             to.copy_from_slice(&word.to_le_bytes());
         }
         let hash = self.hasher.hash(&bytes);
-        let bucket = ((u128::from(hash) * u128::from(self.buckets)) >> 64) as usize;
-        bucket * self.ways..(bucket + 1) * self.ways
+        ((u128::from(hash) * u128::from(self.buckets)) >> 64) as usize
     }
 
-    /// Whether the place holds an attempt of this source.
-    pub(super) fn is_of(&self, place: usize, source: &Source) -> bool {
-        let entry = &self.entries[place];
-        entry[..4] == source[..] && entry[NODE] != 0
+    fn at(&self, place: usize, word: usize) -> usize {
+        self.base + place / WAYS * BUCKET + word * WAYS + place % WAYS
+    }
+
+    fn get(&self, place: usize, word: usize) -> u32 {
+        self.words[self.at(place, word)]
+    }
+
+    fn set(&mut self, place: usize, word: usize, value: u32) {
+        let at = self.at(place, word);
+        self.words[at] = value;
+    }
+
+    /// One word of all ways.
+    fn all(&self, bucket: usize, word: usize) -> [u32; WAYS] {
+        let at = self.at(bucket * WAYS, word);
+        let mut all = [0; WAYS];
+        all.copy_from_slice(&self.words[at..at + WAYS]);
+        all
+    }
+
+    /// The ways that hold attempts of a source, a bit for each.
+    pub(super) fn own(&self, bucket: usize, source: &Source) -> u8 {
+        let low = self.all(bucket, LOW);
+        let node = self.all(bucket, NODE);
+        let mut any = false;
+        for way in 0..WAYS {
+            any |= (low[way] == source[3]) & (node[way] != 0);
+        }
+        if !any {
+            return 0;
+        }
+        let high = HIGH.map(|word| self.all(bucket, word));
+        let mut own = 0;
+        for way in 0..WAYS {
+            let same = low[way] == source[3]
+                && node[way] != 0
+                && high
+                    .iter()
+                    .zip(source)
+                    .all(|(word, part)| word[way] == *part);
+            own |= u8::from(same) << way;
+        }
+        own
     }
 
     /// Where the attempt stands.
     pub(super) fn node(&self, place: usize) -> u32 {
-        self.entries[place][NODE]
+        self.get(place, NODE)
     }
 
     /// Whose the attempt is.
     pub(super) fn source(&self, place: usize) -> Source {
-        let e = &self.entries[place];
-        [e[0], e[1], e[2], e[3]]
+        let [a, b, c] = HIGH.map(|word| self.get(place, word));
+        [a, b, c, self.get(place, LOW)]
     }
 
     /// Moves an attempt on.
     pub(super) fn advance(&mut self, place: usize, node: u32) {
-        self.entries[place][NODE] = node;
+        self.set(place, NODE, node);
     }
 
-    /// Where a new attempt of `source` can go. One that must give way is of those that stand at
-    /// the first step (nodes up to `roots`) and not in `spared` (a bit for each place of the
-    /// bucket) the one that began first; one of the source's own if it has `limit` already.
+    /// Where a new attempt of `source` can go. One that must give way is, of those that stand
+    /// at the first step (nodes up to `roots`) and are not `spared` (ways, a bit for each), the one that began first;
+    /// one of the source's own if it has `limit` already.
     pub(super) fn room(
         &self,
-        bucket: std::ops::Range<usize>,
+        bucket: usize,
         source: &Source,
         roots: u32,
         limit: usize,
         spared: u8,
         now: u64,
     ) -> Room {
-        let mut free = None;
-        let mut own = 0;
-        // Age and place.
-        let mut oldest: Option<(u32, usize)> = None;
-        let mut oldest_own: Option<(u32, usize)> = None;
-        for (way, place) in bucket.enumerate() {
-            let entry = &self.entries[place];
-            if entry[NODE] == 0 {
-                free = free.or(Some(place));
-                continue;
+        let own = self.own(bucket, source);
+        let nodes = self.all(bucket, NODE);
+        let too_many = own.count_ones() as usize >= limit;
+        if !too_many {
+            let mut free = 0u8;
+            for (way, node) in nodes.into_iter().enumerate() {
+                free |= u8::from(node == 0) << way;
             }
-            let is_own = entry[..4] == source[..];
-            own += usize::from(is_own);
-            if entry[NODE] > roots || spared & (1 << way) != 0 {
-                continue;
-            }
-            let age = (now as u32).wrapping_sub(entry[BEGAN]);
-            if oldest.is_none_or(|(most, _)| age > most) {
-                oldest = Some((age, place));
-            }
-            if is_own && oldest_own.is_none_or(|(most, _)| age > most) {
-                oldest_own = Some((age, place));
+            let way = free.trailing_zeros() as usize;
+            if way < self.ways {
+                return Room::Free(bucket * WAYS + way);
             }
         }
-        let victim = match (own >= limit, free) {
-            (true, _) => oldest_own,
-            (false, Some(place)) => return Room::Free(place),
-            (false, None) => oldest,
-        };
-        victim.map_or(Room::Full, |(_, place)| Room::Instead(place))
+        let may = if too_many { own } else { u8::MAX } & !spared;
+        // Age and, counted down so that the first of equals is the greatest, way.
+        let mut oldest = 0;
+        for (way, began) in self.all(bucket, BEGAN).into_iter().enumerate() {
+            let age = (now as u32).wrapping_sub(began);
+            let candidate = (u64::from(age) + 1) << 3 | (WAYS - 1 - way) as u64;
+            let may = (may >> way & 1 != 0) & (nodes[way] != 0) & (nodes[way] <= roots);
+            oldest = oldest.max(if may { candidate } else { 0 });
+        }
+        if oldest == 0 {
+            return Room::Full;
+        }
+        Room::Instead(bucket * WAYS + (WAYS - 1 - (oldest & 7) as usize))
     }
 
     /// Puts an attempt into a free place. `now` never goes back from one call to the next.
@@ -176,45 +236,53 @@ impl Table {
         queue: usize,
         now: u64,
     ) {
-        debug_assert!(self.entries[place][NODE] == 0 && node != 0);
+        debug_assert!(self.node(place) == 0 && node != 0);
         let link = place as u32 + 1;
         let q = &mut self.queues[queue];
-        let [a, b, c, d] = *source;
-        self.entries[place] = [a, b, c, d, node, now as u32, q.last, 0];
-        if q.last == 0 {
+        let before = std::mem::replace(&mut q.last, link);
+        if before == 0 {
             q.first = link;
             q.first_began = now;
             self.earliest.set(queue, now + q.timeout + 1);
         } else {
-            self.entries[q.last as usize - 1][AFTER] = link;
+            self.set(before as usize - 1, AFTER, link);
         }
-        q.last = link;
+        for (word, part) in HIGH.into_iter().zip(source) {
+            self.set(place, word, *part);
+        }
+        self.set(place, LOW, source[3]);
+        self.set(place, NODE, node);
+        self.set(place, BEGAN, now as u32);
+        self.set(place, BEFORE, before);
+        self.set(place, AFTER, 0);
         self.held += 1;
     }
 
     /// Takes an attempt out. `queue` must be the one it was put in with.
     pub(super) fn remove(&mut self, place: usize, queue: usize) {
-        let entry = std::mem::take(&mut self.entries[place]);
-        debug_assert!(entry[NODE] != 0);
-        let (before, after) = (entry[BEFORE], entry[AFTER]);
-        let q = &mut self.queues[queue];
+        debug_assert!(self.node(place) != 0);
+        let (before, after) = (self.get(place, BEFORE), self.get(place, AFTER));
+        self.set(place, NODE, 0);
         if after == 0 {
-            q.last = before;
+            self.queues[queue].last = before;
         } else {
-            self.entries[after as usize - 1][BEFORE] = before;
+            self.set(after as usize - 1, BEFORE, before);
         }
         if before == 0 {
-            q.first = after;
-            if after == 0 {
-                self.earliest.set(queue, u64::MAX);
-            } else {
+            let mut deadline = u64::MAX;
+            let mut first_began = 0;
+            if after != 0 {
                 // Both were in the queue at once, so less than a timeout lies between them.
-                let later = self.entries[after as usize - 1][BEGAN].wrapping_sub(entry[BEGAN]);
-                q.first_began += u64::from(later);
-                self.earliest.set(queue, q.first_began + q.timeout + 1);
+                let next = self.get(after as usize - 1, BEGAN);
+                let later = next.wrapping_sub(self.get(place, BEGAN));
+                first_began = self.queues[queue].first_began + u64::from(later);
+                deadline = first_began + self.queues[queue].timeout + 1;
             }
+            let q = &mut self.queues[queue];
+            (q.first, q.first_began) = (after, first_began);
+            self.earliest.set(queue, deadline);
         } else {
-            self.entries[before as usize - 1][AFTER] = after;
+            self.set(before as usize - 1, AFTER, after);
         }
         self.held -= 1;
     }
@@ -277,27 +345,37 @@ mod tests {
 
     #[test]
     fn an_attempt_takes_32_bytes() {
-        assert_eq!(size_of::<Entry>(), 32);
+        let table = Table::new([1, 2], 1 << 16, &[1000]);
+        let bytes = table.words.len() * size_of::<u32>();
+        assert_eq!(bytes - LINE * size_of::<u32>(), 32 << 16);
+    }
+
+    #[test]
+    fn buckets_begin_cache_lines() {
+        for capacity in [0, 8, 1000, 1 << 16] {
+            let table = Table::new([1, 2], capacity, &[1000]);
+            let first = &raw const table.words[table.base];
+            assert_eq!(first.addr() % 64, 0);
+            let last = table.at(table.buckets as usize * WAYS - 1, WORDS - 1);
+            assert!(last < table.words.len());
+        }
     }
 
     #[test]
     fn a_table_never_exceeds_its_capacity() {
         for capacity in [0, 1, 7, 8, 9, 1000, 1 << 16] {
             let table = Table::new([1, 2], capacity, &[1000]);
-            assert!(table.entries.len() <= capacity);
-            assert!(table.entries.len() + WAYS > capacity);
+            let places = table.buckets as usize * table.ways;
+            assert!(places <= capacity && places + WAYS > capacity);
         }
     }
 
     #[test]
-    fn every_bucket_is_used_and_none_overlap() {
+    fn every_bucket_is_used() {
         let table = Table::new([3, 4], 64, &[1000]);
-        let mut seen = vec![false; 8];
+        let mut seen = [false; 8];
         for n in 0..1000 {
-            let bucket = table.bucket(&[n, 0, 0, 0]);
-            assert_eq!(bucket.len(), WAYS);
-            assert_eq!(bucket.start % WAYS, 0);
-            seen[bucket.start / WAYS] = true;
+            seen[table.bucket(&[n, 0, 0, 0])] = true;
         }
         assert!(seen.iter().all(|&used| used));
     }
