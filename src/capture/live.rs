@@ -165,3 +165,57 @@ impl Counted {
         self.total
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(received: u32, dropped: u32) -> pcap::Stat {
+        pcap::Stat {
+            received,
+            dropped,
+            if_dropped: 0,
+        }
+    }
+
+    #[test]
+    fn counters_go_on_past_32_bits() {
+        let mut counted = Counted::default();
+        counted.add(stat(u32::MAX - 1, 0));
+        counted.add(stat(3, 7));
+        let stats = counted.add(stat(2, 7));
+        let received = u64::from(u32::MAX) + 1 + u64::from(u32::MAX) + 1 + 2;
+        assert_eq!(
+            stats,
+            Stats {
+                received,
+                dropped: 7
+            }
+        );
+    }
+
+    /// What libpcap 1.9.1 to 1.10.5 say, in pcap.c, pcap-linux.c and pcap-bpf.c.
+    #[test]
+    fn words_of_libpcap() {
+        let error = |text: &str| pcap::Error::PcapError(text.into());
+        for text in [
+            "No such device exists",
+            "SIOCGIFHWADDR: No such device",
+            "BIOCSETIF failed: Device not configured",
+        ] {
+            assert_eq!(not_opened("xl0", error(text)), Error::Missing("xl0".into()));
+        }
+        assert_eq!(
+            not_opened("xl0", error("That device is not up")),
+            Error::Down("xl0".into())
+        );
+        for text in ["The interface disappeared", "The interface went down"] {
+            assert_eq!(not_read("xl0", error(text)), Error::Gone("xl0".into()));
+        }
+        let denied = error("xl0: You don't have permission to capture on that device");
+        assert_eq!(
+            not_opened("xl0", denied).to_string(),
+            "xl0: You don't have permission to capture on that device"
+        );
+    }
+}

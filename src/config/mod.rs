@@ -8,6 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Where the configuration is looked for: where the port installs it on FreeBSD, in /etc
+/// elsewhere.
+pub const FILE: &str = if cfg!(target_os = "freebsd") {
+    "/usr/local/etc/postern.toml"
+} else {
+    "/etc/postern.toml"
+};
+
 /// A whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -63,6 +71,16 @@ pub struct Door {
     pub knocks: Vec<Knock>,
     /// `max_leases`: at the limit the lease nearest its end gives way.
     pub max_leases: usize,
+}
+
+impl Door {
+    /// How long a lease of this door lasts; `None`: its grants make no lease.
+    pub fn lease(&self) -> Option<Duration> {
+        match &self.action {
+            Action::Open(opens) => Some(opens.open_for),
+            Action::Command(commands) => commands.stop.as_ref().map(|_| commands.cmd_timeout),
+        }
+    }
 }
 
 /// What a grant at a door does.

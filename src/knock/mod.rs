@@ -103,6 +103,8 @@ pub struct Knocks {
     table: Table,
     /// The latest time seen.
     now: Time,
+    /// Whether new attempts may begin.
+    admitting: bool,
     counters: Counters,
 }
 
@@ -160,8 +162,14 @@ impl Knocks {
             table: Table::new(secret, capacity, &sequences.timeouts),
             sequences,
             now: Time::default(),
+            admitting: true,
             counters: Counters::default(),
         }
+    }
+
+    /// From now on only the attempts that have begun go on: others are begun elsewhere.
+    pub fn admit_no_more(&mut self) {
+        self.admitting = false;
     }
 
     /// Takes one packet. `ours` says whether a destination is one of our addresses.
@@ -197,6 +205,9 @@ impl Knocks {
         }
         for &(_, place) in under_way.as_slice() {
             self.go_on(place as usize, &packet, arrival.source, &mut out);
+        }
+        if !self.admitting {
+            return;
         }
         let mut begun = Few::default();
         for family in self.sequences.begun_by(&packet) {
