@@ -257,7 +257,7 @@ fn whoever_answers_may_not_be_posternd() {
 #[test]
 fn posternd_is_not_running() {
     let top = tempfile::tempdir().unwrap();
-    let expected = "posternctl: s: posternd is not running, or its socket is elsewhere (-s)\n";
+    let expected = "posternctl: s: posternd is not running: start it, or name its socket with -s\n";
     for command in [
         &["list"][..],
         &["status"],
@@ -439,6 +439,14 @@ one_time_sequences = "DIRECTORY/used"
 
 [[door.wake.knock]]
 one_time_sequences = "DIRECTORY/list"
+
+[door.tight]
+opens = ["7144/tcp"]
+open_for = "30s"
+guard = true
+
+[[door.tight.knock]]
+sequence = ["7145", "7143"]
 "#
     );
     let top = with_configuration("");
@@ -463,6 +471,16 @@ one_time_sequences = "DIRECTORY/list"
         text.contains("a service of this machine listens on PORT/tcp"),
         "{text}"
     );
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn what_the_command_line_or_the_system_must_have() {
+    let top = with_configuration(&SOUND.replace("interface = \"xl0\"", "user = \"nobody-here\""));
+    let output = posternctl(top.path(), &["check", "postern.toml"]);
+    if is_root(&top) {
+        golden("missing.txt", &said(&top, &output));
+    }
     assert_eq!(output.status.code(), Some(0));
 }
 

@@ -21,7 +21,7 @@ pub fn ask(socket: &Path, request: &Request, refused: u8) -> Result<Response, Pr
     let stream = UnixStream::connect(socket).map_err(|why| match why.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Problem::new(
             exit::UNAVAILABLE,
-            format!("{name}: posternd is not running, or its socket is elsewhere (-s)"),
+            format!("{name}: posternd is not running: start it, or name its socket with -s"),
         ),
         io::ErrorKind::PermissionDenied => Problem::new(
             exit::NOPERM,

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use nix::unistd::User;
 use serde::Serialize;
 
 use super::doors::{self, List, Lists};
@@ -169,6 +170,7 @@ fn unwise(file: &Path, parsed: &Parsed) -> Vec<Finding> {
         .into_iter()
         .map(Finding::from)
         .collect();
+    found.extend(missing(&name, &parsed.config));
     let lists = Lists::read(&parsed.config);
     found.extend(open_to_sweeps(&name, parsed, &lists));
     found.sort_by_key(|finding| (finding.line, finding.column));
@@ -177,6 +179,23 @@ fn unwise(file: &Path, parsed: &Parsed) -> Vec<Finding> {
         seen.extend(about_list(&name, parsed, spot, list));
     }
     found.extend(seen);
+    found
+}
+
+/// What the configuration leaves to the command line or to the system.
+fn missing(name: &str, config: &Config) -> Vec<Finding> {
+    let whole = |key, message| Finding::at(name, Place::START, key, message);
+    let mut found = Vec::new();
+    if config.interfaces.is_empty() {
+        let message = "missing; write interface = \"xl0\", or start posternd with -i xl0";
+        found.push(whole("interface", message.to_owned()));
+    }
+    if let Some(user) = &config.user
+        && matches!(User::from_name(user), Ok(None))
+    {
+        let message = format!("posternd will refuse it: there is no user {user}; add it");
+        found.push(whole("user", message));
+    }
     found
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::exit;
+use crate::{config, exit};
 
 mod ask;
 mod check;
@@ -20,13 +20,6 @@ mod listening;
 mod reload;
 mod replay;
 mod status;
-
-/// Where the configuration stands unless `-c` says otherwise.
-pub const CONFIG: &str = if cfg!(target_os = "freebsd") {
-    "/usr/local/etc/postern.toml"
-} else {
-    "/etc/postern.toml"
-};
 
 const STATUSES: &str = "\
 Exit status:
@@ -54,7 +47,7 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 struct Global {
     /// The configuration file
-    #[arg(short, long, value_name = "FILE", global = true, default_value = CONFIG)]
+    #[arg(short, long, value_name = "FILE", global = true, default_value = config::FILE)]
     config: PathBuf,
     /// posternd's control socket; else the one that the configuration names
     #[arg(short, long, value_name = "PATH", global = true)]
@@ -167,7 +160,7 @@ fn socket(global: &Global) -> PathBuf {
     let configured = || check::read(&global.config).ok().map(|c| c.control);
     let told = global.socket.clone();
     told.or_else(configured)
-        .unwrap_or_else(|| PathBuf::from(crate::config::bounds::CONTROL))
+        .unwrap_or_else(|| PathBuf::from(config::bounds::CONTROL))
 }
 
 /// `1 lease`, `2 leases`.

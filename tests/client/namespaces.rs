@@ -109,7 +109,8 @@ fn a_step_that_our_own_packet_filter_drops() {
 
 /// tcpdump in the namespace, until so many packets of ours have come.
 fn capture(two: &Two, file: &str, packets: usize) -> Child {
-    let mut tcpdump = Two::command(&two.there, "tcpdump")
+    let mut tcpdump = Two::command(&two.there, "timeout")
+        .args(["20", "tcpdump"])
         .args([
             "-i",
             "v",
