@@ -1,6 +1,26 @@
 //! The model of a configuration, checked, and the front doors that make it from text.
 
+//!
+//! | file | what |
+//! |---|---|
+//! | [`toml`] | postern.toml -> [`Config`], or every mistake with its place |
+//! | [`check`] | what a configuration may say but had better not |
+//! | [`keygen`] | new sequences |
+//! | [`onetime`] | lists of sequences, each used once |
+//! | [`units`] | durations and ports, read and shown |
+//! | [`bounds`] | defaults, and how far each value may go |
+//! | [`mistake`] | mistakes, warnings and their places |
+
 #![forbid(unsafe_code)]
+
+pub mod bounds;
+pub mod check;
+pub mod keygen;
+pub mod mistake;
+pub mod onetime;
+mod services;
+pub mod toml;
+pub mod units;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -36,6 +56,8 @@ pub struct Config {
     /// `doors` in the order of the file. At least one.
     pub doors: Vec<Door>,
 }
+
+pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
 
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
