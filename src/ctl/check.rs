@@ -173,12 +173,10 @@ fn unwise(file: &Path, parsed: &Parsed) -> Vec<Finding> {
     found.extend(missing(&name, &parsed.config));
     let lists = Lists::read(&parsed.config);
     found.extend(open_to_sweeps(&name, parsed, &lists));
-    found.sort_by_key(|finding| (finding.line, finding.column));
-    let mut seen = Vec::new();
     for (spot, list) in in_file_order(&parsed.config, &lists) {
-        seen.extend(about_list(&name, parsed, spot, list));
+        found.extend(about_list(&name, parsed, spot, list));
     }
-    found.extend(seen);
+    found.sort_by_key(|finding| (finding.file != name, finding.line, finding.column));
     found
 }
 
