@@ -86,11 +86,9 @@ apt_install() {
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod 755 $policy
     fi
-    apt-cache show "$@" >/dev/null 2>&1 || apt-get -q update
-    apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" </dev/null || {
-        apt-get -q update
-        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" </dev/null
-    }
+    apt-get -qq update || complain "apt-get update failed; going on with what is known"
+    apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 --no-install-recommends \
+        install "$@" </dev/null
     for package; do
         case $package in
             openssh-server) service=ssh ;;
