@@ -81,6 +81,15 @@ on_road() {
     ip netns exec $road "$@"
 }
 
+# background NAMESPACE OUTPUT ERRORS COMMAND...: sets $started to its process.
+background() {
+    namespace=$1 output=$2 errors=$3
+    shift 3
+    ip netns exec "$namespace" "$@" </dev/null >"$output" 2>"$errors" &
+    started=$!
+    pids="$pids $started"
+}
+
 # until SECONDS COMMAND...: waits for it to succeed.
 until_true() {
     tries=$(($1 * 20))
@@ -139,14 +148,13 @@ UsePAM no
 PidFile none
 END
 # shellcheck disable=SC2016 # $0 is for the inner shell
-at_wall sh -euc '
+background $wall /dev/null "$dir/sshd.log" sh -euc '
     mount -t tmpfs -o mode=755 none /run
     mkdir /run/sshd
     mount --bind "$0/passwd" /etc/passwd
     mount --bind "$0/shadow" /etc/shadow
     exec "$(command -v sshd)" -D -e -f "$0/sshd_config"
-' "$dir" 2>"$dir/sshd.log" &
-pids="$pids $!"
+' "$dir"
 until_true 10 on_road nc.openbsd -z -w 1 $server 22 || fail "sshd does not answer"
 
 title "A machine, $server, with sshd. Outside: its administrator, $admin, and a stranger, $stranger"
@@ -180,9 +188,8 @@ steps=$(sed -n 's/^sequence = \[\(.*\)\]/\1/p' "$dir/postern.toml" | tr -d '" ' 
 
 title "posternd starts with a fresh sequence and guards port 22"
 sed -n '/^\[door/,$p' "$dir/postern.toml" | indent
-at_wall "$bin/posternd" -c "$dir/postern.toml" 2>"$dir/posternd.err" &
-posternd=$!
-pids="$pids $posternd"
+background $wall /dev/null "$dir/posternd.err" "$bin/posternd" -c "$dir/postern.toml"
+posternd=$started
 
 ctl() {
     at_wall "$bin/posternctl" -c "$dir/postern.toml" "$@"
@@ -211,18 +218,16 @@ case $last in
     */udp) last_step="udp and dst port ${last%/udp}" ;;
     *) last_step="tcp and dst port ${last%/tcp}" ;;
 esac
-at_wall tcpdump -i gate0 -n --immediate-mode -U -B 8192 -w "$dir/knock.pcap" \
-    "(src $admin and $last_step) or tcp port 22" >/dev/null 2>"$dir/tcpdump.err" &
-tcpdump=$!
-pids="$pids $tcpdump"
+background $wall /dev/null "$dir/tcpdump.err" tcpdump -i gate0 -n --immediate-mode -U -B 8192 \
+    -w "$dir/knock.pcap" "(src $admin and $last_step) or tcp port 22"
+tcpdump=$started
 until_true 10 grep -q 'listening on' "$dir/tcpdump.err" || fail "tcpdump does not start"
 probes=
 for _ in 1 2 3 4; do
-    on_road nping --tcp -p 22 --rate 1000 -c 2000 -q -N -e road0 --source-ip $admin $server \
-        >/dev/null 2>&1 &
-    probes="$probes $!"
+    background $road /dev/null /dev/null nping --tcp -p 22 --rate 1000 -c 2000 -q -N -e road0 \
+        --source-ip $admin $server
+    probes="$probes $started"
 done
-pids="$pids $probes"
 tried() {
     [ "$(tcpdump -n -r "$dir/knock.pcap" "src $admin and dst port 22" 2>/dev/null | head -n 50 |
         wc -l)" -ge 50 ]
@@ -238,11 +243,10 @@ until_true 5 let_in || fail "the knock opened nothing"
 # shellcheck disable=SC2086 # one word a process
 kill $probes $tcpdump
 # shellcheck disable=SC2016 # for the shell at the other end
-on_road ssh -F none -n -b $admin -i "$dir/key" -o UserKnownHostsFile="$dir/known_hosts" \
-    -o StrictHostKeyChecking=accept-new -o IdentitiesOnly=yes -o BatchMode=yes root@$server \
-    'n=0; while sleep 0.2; do n=$((n+1)); echo "line $n"; done' \
-    >"$dir/session" 2>"$dir/session.err" &
-pids="$pids $!"
+background $road "$dir/session" "$dir/session.err" ssh -F none -n -b $admin -i "$dir/key" \
+    -o UserKnownHostsFile="$dir/known_hosts" -o StrictHostKeyChecking=accept-new \
+    -o IdentitiesOnly=yes -o BatchMode=yes root@$server \
+    'n=0; while sleep 0.2; do n=$((n+1)); echo "line $n"; done'
 expect open $admin "the administrator"
 expect filtered $stranger "the stranger, at the same moment"
 echo "    posternctl list:"
