@@ -25,17 +25,22 @@ indent() {
 if [ "$(uname -s)" != Linux ] || [ "$(id -u)" -ne 0 ]; then
     title "Not root on Linux, so nothing can be guarded here: a recorded scene instead"
     cat <<'END'
-  tests/demo.pcap was captured at 192.0.2.1, where tests/demo.toml is in force. posternctl takes
-  the same way through it as posternd, with a packet filter that is only pretended:
-    stage    a step of the sequence was right
-    fail     a wrong step, or a trap: a sweep over the ports ends like that
-    timeout  the steps did not come within seq_timeout
-    open     the last step was right: port 22 opens for that address, until then
-    extend   the same address knocked again: only the end moves
-    close    its time is over
+  tests/demo.pcap was captured at 192.0.2.1 and 2001:db8::1, with tests/demo.toml in mind.
+  posternctl takes the same way through it as posternd; no packet filter is touched.
+    192.0.2.7    knocks: a stage for each right step, then port 22 opens, for that address and
+                 until the time given; later it knocks again, and only the end moves
+    192.0.2.8    runs over the ports upwards: after the first step it hits a trap and fails
+    192.0.2.9    knows two steps only and runs out of time
+    2001:db8::7  knocks by IPv6
 
 END
-    "$bin/posternctl" -c tests/demo.toml replay tests/demo.pcap | indent
+    events=$("$bin/posternctl" -c tests/demo.toml replay tests/demo.pcap)
+    printf '%s\n' "$events" | indent
+    if [ "$events" != "$(cat tests/demo.expected)" ]; then
+        printf '\nNot as it should be: tests/demo.expected says otherwise\n' >&2
+        exit 1
+    fi
+    printf '\nAll as it should be.\n'
     exit
 fi
 
@@ -64,7 +69,7 @@ trap 'exit 1' HUP INT TERM
 
 fail() {
     printf '\nNot as it should be: %s\n' "$*" >&2
-    for log in posternd.log posternd.err sshd.log session.err; do
+    for log in posternd.log posternd.err sshd.log early.err late.err; do
         if [ -s "$dir/$log" ]; then
             printf '%s:\n' "$log" >&2
             tail -n 20 "$dir/$log" | indent >&2
@@ -114,6 +119,28 @@ expect() {
     [ "$state" = "$1" ] || fail "port 22 should be $1 to $2"
 }
 
+# session NAME: an ssh session of the administrator's that prints a line every 0.2 s.
+session() {
+    background $road "$dir/$1" "$dir/$1.err" ssh -F none -n -b $admin -i "$dir/key" \
+        -o UserKnownHostsFile="$dir/known_hosts" -o StrictHostKeyChecking=accept-new \
+        -o IdentitiesOnly=yes -o BatchMode=yes root@$server 'while sleep 0.2; do echo; done'
+}
+
+lines() {
+    wc -l <"$dir/$1"
+}
+
+has_lines() {
+    [ "$(lines "$1")" -ge "$2" ]
+}
+
+# goes_on NAME WHICH: whether a session still prints.
+goes_on() {
+    before=$(lines "$1")
+    until_true 10 has_lines "$1" $((before + 3)) || fail "the session $2 was cut"
+    echo "    the ssh session begun $2 goes on: $before lines, then $(lines "$1")"
+}
+
 # --- The two namespaces -----------------------------------------------------------------------
 
 ip netns add $wall
@@ -159,6 +186,8 @@ until_true 10 on_road nc.openbsd -z -w 1 $server 22 || fail "sshd does not answe
 
 title "A machine, $server, with sshd. Outside: its administrator, $admin, and a stranger, $stranger"
 expect open $stranger "the stranger"
+session early
+until_true 10 has_lines early 3 || fail "no ssh session came about"
 
 # --- posternd -----------------------------------------------------------------------------------
 
@@ -176,7 +205,7 @@ state = "$dir/state"
 
 [door.ssh]
 opens = ["22/tcp"]
-open_for = "8s"
+open_for = "7s"
 guard = true
 
 [[door.ssh.knock]]
@@ -203,6 +232,7 @@ until_true 10 listening || fail "posternd does not listen"
 title "Nobody is let in"
 expect filtered $admin "the administrator"
 expect filtered $stranger "the stranger"
+goes_on early "before posternd was started"
 echo "    posternctl list:"
 ctl list | indent | indent
 
@@ -242,25 +272,14 @@ let_in() {
 until_true 5 let_in || fail "the knock opened nothing"
 # shellcheck disable=SC2086 # one word a process
 kill $probes $tcpdump
-# shellcheck disable=SC2016 # for the shell at the other end
-background $road "$dir/session" "$dir/session.err" ssh -F none -n -b $admin -i "$dir/key" \
-    -o UserKnownHostsFile="$dir/known_hosts" -o StrictHostKeyChecking=accept-new \
-    -o IdentitiesOnly=yes -o BatchMode=yes root@$server \
-    'n=0; while sleep 0.2; do n=$((n+1)); echo "line $n"; done'
+session late
 expect open $admin "the administrator"
 expect filtered $stranger "the stranger, at the same moment"
 echo "    posternctl list:"
 ctl list | indent | indent
 
-title "A session begins"
-lines() {
-    wc -l <"$dir/session"
-}
-speaking() {
-    [ "$(lines)" -ge 3 ]
-}
-until_true 5 speaking || fail "no ssh session came about"
-echo "    ssh root@$server 'while sleep 0.2; do ...; done' has printed $(lines) lines"
+until_true 5 has_lines late 3 || fail "no ssh session came about"
+echo "    ssh root@$server: a session begins"
 
 title "What stands in the packet filter: nft list table inet postern"
 at_wall nft list table inet postern >"$dir/table" || fail "there is no table inet postern"
@@ -284,7 +303,7 @@ tcpdump -n -tt -r "$dir/knock.pcap" 2>/dev/null | awk -v admin=$admin -v server=
 
 # --- The end --------------------------------------------------------------------------------------
 
-title "Eight seconds after the knock"
+title "Seven seconds after the knock"
 shut() {
     ctl list | grep -q '^no leases'
 }
@@ -293,12 +312,8 @@ echo "    posternctl list:"
 ctl list | indent | indent
 expect filtered $admin "the administrator"
 expect filtered $stranger "the stranger"
-before=$(lines)
-longer() {
-    [ "$(lines)" -gt $((before + 3)) ]
-}
-until_true 10 longer || fail "the running session was cut"
-echo "    the session that was running goes on: $(lines) lines now"
+goes_on late "through the open door"
+goes_on early "before posternd was started"
 
 title "What the log says"
 indent <"$dir/posternd.log"
