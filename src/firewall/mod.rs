@@ -1,9 +1,19 @@
 //! Openings -> rules and sets in the packet filter, or commands.
 
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::config::Door;
+
+mod backends;
+pub mod command;
+pub mod memory;
+pub mod nft;
+pub mod run;
+pub mod sessions;
+
+pub use backends::Backends;
 
 /// An address let in at a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +103,13 @@ pub struct Upkeep {
     pub strangers: Vec<String>,
 }
 
+impl Upkeep {
+    fn add(&mut self, other: Upkeep) {
+        self.mended.extend(other.mended);
+        self.strangers.extend(other.strangers);
+    }
+}
+
 /// A packet filter, or whatever else stands in for one.
 ///
 /// The monitor calls it; nothing a stranger sends reaches it but an address. All calls come
@@ -119,12 +136,23 @@ pub trait Firewall: Send {
     /// by [`Firewall::done`], at once or later.
     fn apply(&mut self, orders: &[Order]);
 
-    /// What has been carried out since the last call.
+    /// What has been carried out since the last call. After a reload, orders given before it
+    /// name the doors by their new places; those of doors that are gone are left out.
     fn done(&mut self) -> Vec<Done>;
+
+    /// Readable when [`Firewall::done`] has something that it had not when [`Firewall::apply`]
+    /// returned; `None` where that never happens. Good until the next call that takes `&mut`.
+    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// What stands now, as the packet filter itself says.
     fn openings(&mut self) -> Result<Vec<Opening>, Failure>;
 
     /// Takes guards, tables, sets away: all of ours and nothing else.
     fn remove(&mut self) -> Result<(), Failure>;
+}
+
+fn no_door(door: u16) -> Failure {
+    Failure::Unexpected(format!("there is no door numbered {door}"))
 }

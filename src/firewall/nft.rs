@@ -1,0 +1,549 @@
+//! nftables, by its command.
+//!
+//! One table of ours, `inet postern`, with one chain on hook input and, for each door that opens
+//! ports, a set of the addresses let in for either family. Every element carries its timeout, so
+//! that the kernel ends a lease even when this program is dead. In the chain stand, in this
+//! order and for the listened interfaces only:
+//!
+//! 1. for guarded ports, sessions that connection tracking knows: pass;
+//! 2. for guarded ports, sessions known by their four numbers, from the kernel's list of
+//!    sockets (see [`super::sessions`]): pass, unless the packet is a SYN;
+//! 3. for each door, its addresses at its ports: pass;
+//! 4. for each guarded port, one guard: drop.
+//!
+//! The chain comes before the usual priority (`filter - 10`). What it drops is dropped. **What
+//! it passes still goes through the chains of other tables**, which may drop it: to nftables an
+//! accept is the last word of its own chain only.
+//!
+//! Ours is what carries our marks: the table's name and a comment that begins with `postern:`
+//! on each rule, set and element. Whatever else stands in the table is reported and left alone.
+//!
+//! The rules use connection tracking, which also puts fragments together before they are looked
+//! at.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::config::Door;
+
+use super::run::{self, Keep, Program};
+use super::sessions::{self, Session};
+use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
+
+mod elements;
+mod generation;
+mod layout;
+mod plan;
+mod script;
+mod table;
+
+use layout::{Layout, On};
+use plan::Wanted;
+use script::Script;
+use table::{Key, Rule, Table};
+
+const TABLE: &str = "postern";
+const CHAIN: &str = "input";
+const PRIORITY: i64 = -10;
+const MARK: &str = "postern:";
+/// No door's set has such a name: those end in `_4` or `_6`.
+const RUNNING_4: &str = "running4";
+const RUNNING_6: &str = "running6";
+
+/// How long nft may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The longest listing of our table that is read: some hundred thousand elements.
+const MOST: usize = 64 << 20;
+/// The most orders in one transaction.
+const TOGETHER: usize = 4096;
+/// The most transactions spent on finding out which order of a refused batch is at fault.
+const SEARCH: usize = 64;
+
+/// nftables.
+#[derive(Debug)]
+pub struct Nft {
+    path: String,
+    program: Option<PathBuf>,
+    on: On,
+    layout: Option<Layout>,
+    /// Our rules as read back when they had been made.
+    standing: Option<Vec<Rule>>,
+    /// The openings that should stand, with their ends.
+    wanted: BTreeMap<Opening, Instant>,
+    /// Openings that somebody else's element makes: not ours to touch.
+    foreign: BTreeSet<Opening>,
+    /// Sessions admitted by their four numbers.
+    admitted: BTreeSet<Session>,
+    /// Where the ruleset's generation stood when all was seen to be right.
+    generation: Option<u32>,
+    /// What was mended on the way to carrying out orders, for the next upkeep.
+    mended: Vec<String>,
+    done: Vec<Done>,
+}
+
+impl Nft {
+    /// nftables on these interfaces; `any` or none: all but the loopback. nft is looked for in
+    /// [`run::PATH`].
+    pub fn new(interfaces: &[String]) -> Result<Nft, Failure> {
+        Nft::with_path(interfaces, run::PATH)
+    }
+
+    /// The same with nft looked for elsewhere.
+    pub fn with_path(interfaces: &[String], path: &str) -> Result<Nft, Failure> {
+        Ok(Nft {
+            path: path.to_owned(),
+            program: run::find("nft", path),
+            on: On::new(interfaces)?,
+            layout: None,
+            standing: None,
+            wanted: BTreeMap::new(),
+            foreign: BTreeSet::new(),
+            admitted: BTreeSet::new(),
+            generation: None,
+            mended: Vec::new(),
+            done: Vec::new(),
+        })
+    }
+
+    fn run(&mut self, args: &[&str], stdin: &[u8]) -> Result<Vec<u8>, Failure> {
+        if self.program.is_none() {
+            self.program = run::find("nft", &self.path);
+        }
+        let Some(path) = &self.program else {
+            return Err(Failure::NotRun {
+                command: "nft".to_owned(),
+                why: format!("not found in {}", self.path),
+            });
+        };
+        let nft = Program {
+            path,
+            args,
+            env: &run::FILTER_ENV,
+            stdin,
+            stdout: Keep::First(MOST),
+            stderr: Some(Keep::First(run::KEPT)),
+            limit: LIMIT,
+        };
+        let ended = run::checked(&nft, errors);
+        if matches!(ended, Err(Failure::NotRun { .. })) {
+            self.program = None;
+        }
+        Ok(ended?.stdout)
+    }
+
+    fn execute(&mut self, script: &Script) -> Result<(), Failure> {
+        self.run(&["-f", "-"], script.as_str().as_bytes()).map(drop)
+    }
+
+    /// The table as it stands; `None`: there is none.
+    fn read(&mut self) -> Result<Option<Table>, Failure> {
+        match self.run(&["-j", "-a", "list", "table", "inet", TABLE], b"") {
+            Ok(text) => Table::parse(&text).map(Some).ok_or_else(|| {
+                Failure::Unexpected(format!("nft: listing of table inet {TABLE} not understood"))
+            }),
+            // ENOENT, in the words of the C locale.
+            Err(Failure::Refused { output, .. })
+                if output.contains("No such file or directory") =>
+            {
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Remembers the generation if nobody but us has moved it since `before`.
+    fn settle(&mut self, before: Option<u32>) {
+        let ours = |before, after| after == before || after == generation::next(before);
+        self.generation =
+            generation::current().filter(|&after| before.is_some_and(|before| ours(before, after)));
+    }
+
+    /// Makes what stands into what should, in one transaction, if there is a difference.
+    fn reconcile(&mut self) -> Result<Upkeep, Failure> {
+        let Some(layout) = self.layout.clone() else {
+            return Err(not_established());
+        };
+        if layout.gates().next().is_none() {
+            self.clear()?;
+            return Ok(Upkeep::default());
+        }
+        let mut attempts = 3;
+        loop {
+            attempts -= 1;
+            let before = generation::current();
+            let found = self.read()?;
+            let sessions = match sessions::established(&layout.guarded) {
+                Ok(sessions) => Some(BTreeSet::from_iter(sessions)),
+                // Without the list a guard must not arrive, but may well be put back.
+                Err(failure) if self.standing.is_none() => return Err(failure),
+                Err(_) => None,
+            };
+            let now = Instant::now();
+            let openings: BTreeMap<Opening, Duration> = self
+                .wanted
+                .iter()
+                .map(|(&opening, end)| (opening, end.saturating_duration_since(now)))
+                .filter(|(_, remaining)| !remaining.is_zero())
+                .collect();
+            let wanted = Wanted {
+                layout: &layout,
+                openings: &openings,
+                sessions: sessions.as_ref(),
+                admitted: &self.admitted,
+                standing: self.standing.as_deref(),
+            };
+            let plan = plan::make(found.as_ref(), &wanted)?;
+            let made = match plan.script.is_empty() {
+                true => Ok(()),
+                false => self.execute(&plan.script),
+            };
+            let made = match plan.rules_anew {
+                true => made.and_then(|()| self.read_back(&layout)),
+                false => made,
+            };
+            match made {
+                Ok(()) => {}
+                // Somebody else may have been at it since it was read.
+                Err(Failure::Refused { .. } | Failure::Unexpected(_)) if attempts > 0 => continue,
+                Err(failure) => return Err(failure),
+            }
+            self.settle(before);
+            self.foreign = plan.foreign;
+            self.admitted = plan.admitted;
+            if let (true, Some(listed)) = (plan.rules_anew, &sessions) {
+                self.admit_latecomers(&layout, listed)?;
+            }
+            let strangers = found.map(|table| table.strangers).unwrap_or_default();
+            return Ok(Upkeep {
+                mended: plan.mended,
+                strangers: strangers
+                    .into_iter()
+                    .map(|what| format!("table inet {TABLE}: {what} is not ours: left alone"))
+                    .collect(),
+            });
+        }
+    }
+
+    /// Remembers our rules as nft tells them, to see later whether they have changed.
+    fn read_back(&mut self, layout: &Layout) -> Result<(), Failure> {
+        self.standing = None;
+        let rules = self.read()?.map(|table| table.rules).unwrap_or_default();
+        let comments = rules.iter().map(|rule| &rule.comment);
+        if !comments.eq(layout.rules.iter().map(|line| &line.comment)) {
+            return Err(Failure::Unexpected(format!(
+                "nft: the rules of table inet {TABLE} do not read back as they were made"
+            )));
+        }
+        self.standing = Some(rules);
+        Ok(())
+    }
+
+    /// Admits the sessions that were established between the reading of the list and the
+    /// arrival of the guard; what they sent meanwhile, TCP sends again.
+    fn admit_latecomers(
+        &mut self,
+        layout: &Layout,
+        listed: &BTreeSet<Session>,
+    ) -> Result<(), Failure> {
+        let now = sessions::established(&layout.guarded)?;
+        let late: Vec<Session> = now
+            .into_iter()
+            .filter(|late| !listed.contains(late))
+            .collect();
+        let mut script = Script::default();
+        elements::admit(&late, &mut script);
+        if !script.is_empty() {
+            let before = self.generation;
+            self.execute(&script)?;
+            self.settle(before);
+            self.admitted.extend(late);
+        }
+        Ok(())
+    }
+
+    /// Looks whether all stands as it should, if anybody has changed the ruleset since the last
+    /// look, and mends it if it does not.
+    fn look(&mut self) -> Result<(), Failure> {
+        if self.generation.is_none() || generation::current() != self.generation {
+            let upkeep = self.reconcile()?;
+            self.mended.extend(upkeep.mended);
+        }
+        Ok(())
+    }
+
+    /// Carries out orders, one for each opening at most; which of them failed, and how.
+    fn carry_out(&mut self, orders: &[Order]) -> HashMap<Opening, Failure> {
+        let mut failed = HashMap::new();
+        let fail = |failed: &mut HashMap<_, _>, failure: &Failure| {
+            failed.extend(orders.iter().map(|order| (order.opening, failure.clone())));
+        };
+        if let Err(failure) = self.look() {
+            fail(&mut failed, &failure);
+            return failed;
+        }
+        let running = match &self.layout {
+            Some(layout) if orders.iter().any(|order| order.what == What::Close) => {
+                // Without the list connection tracking must do.
+                sessions::established(&layout.guarded).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        let mut result = self.attempt(orders, &running);
+        if matches!(
+            result,
+            Err(Failure::Refused { .. } | Failure::NotRun { .. })
+        ) {
+            self.generation = None;
+            result = self.look().and_then(|()| self.attempt(orders, &running));
+        }
+        match result {
+            Ok(()) => {}
+            Err(failure @ Failure::Refused { .. }) => {
+                self.search(orders, &running, failure, &mut SEARCH.clone(), &mut failed);
+            }
+            Err(failure) => fail(&mut failed, &failure),
+        }
+        failed
+    }
+
+    /// One transaction.
+    fn attempt(&mut self, orders: &[Order], running: &[Session]) -> Result<(), Failure> {
+        let Some(layout) = &self.layout else {
+            return Err(not_established());
+        };
+        let stands = |opening: &Opening| self.wanted.contains_key(opening);
+        let script = elements::orders(layout, orders, &self.foreign, stands, running);
+        let now = Instant::now();
+        let before = self.generation;
+        if !script.is_empty() {
+            self.execute(&script)?;
+        }
+        self.settle(before);
+        for &Order { opening, what } in orders {
+            match what {
+                What::Open { remaining: None } => {}
+                What::Open {
+                    remaining: Some(remaining),
+                }
+                | What::Extend { remaining } => {
+                    if let Some(end) = now.checked_add(remaining) {
+                        self.wanted.insert(opening, end);
+                    }
+                }
+                What::Close => {
+                    self.wanted.remove(&opening);
+                    let gate = self
+                        .layout
+                        .as_ref()
+                        .and_then(|layout| layout.gate(opening.door));
+                    let left = running
+                        .iter()
+                        .filter(|s| gate.is_some_and(|g| g.holds(opening, s)));
+                    self.admitted.extend(left);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out which of these orders, refused together with this failure, are at fault.
+    fn search(
+        &mut self,
+        orders: &[Order],
+        running: &[Session],
+        failure: Failure,
+        budget: &mut usize,
+        failed: &mut HashMap<Opening, Failure>,
+    ) {
+        if orders.len() <= 1 || *budget < 2 {
+            failed.extend(orders.iter().map(|order| (order.opening, failure.clone())));
+            return;
+        }
+        *budget -= 2;
+        let (left, right) = orders.split_at(orders.len() / 2);
+        for half in [left, right] {
+            if let Err(failure) = self.attempt(half, running) {
+                self.search(half, running, failure, budget, failed);
+            }
+        }
+    }
+
+    /// Why an order cannot be carried out, whatever stands.
+    fn objection(&self, order: &Order) -> Option<Failure> {
+        let Some(layout) = &self.layout else {
+            return Some(not_established());
+        };
+        if layout.gate(order.opening.door).is_none() {
+            return Some(not_here(order.opening.door));
+        }
+        (order.what == What::Open { remaining: None })
+            .then(|| Failure::Unexpected("nft: an opening needs an end".to_owned()))
+    }
+
+    /// The openings with their ends, those of doors that do not open here left out.
+    fn ends(
+        layout: &Layout,
+        openings: &[(Opening, Option<Duration>)],
+    ) -> Result<BTreeMap<Opening, Instant>, Failure> {
+        let now = Instant::now();
+        let mut ends = BTreeMap::new();
+        for &(opening, remaining) in openings {
+            if layout.gate(opening.door).is_some() {
+                let end = remaining.and_then(|remaining| now.checked_add(remaining));
+                let end = end.ok_or_else(|| {
+                    Failure::Unexpected("nft: an opening needs an end".to_owned())
+                })?;
+                ends.insert(opening, end);
+            }
+        }
+        Ok(ends)
+    }
+
+    /// Takes away what is ours.
+    fn clear(&mut self) -> Result<(), Failure> {
+        if let Some(table) = self.read()? {
+            let script = plan::removal(&table);
+            if !script.is_empty() {
+                self.execute(&script)?;
+            }
+        }
+        self.standing = None;
+        self.generation = None;
+        self.wanted.clear();
+        self.foreign.clear();
+        self.admitted.clear();
+        Ok(())
+    }
+}
+
+impl Firewall for Nft {
+    fn name(&self) -> &'static str {
+        "nft"
+    }
+
+    fn establish(
+        &mut self,
+        doors: &[Door],
+        openings: &[(Opening, Option<Duration>)],
+    ) -> Result<Upkeep, Failure> {
+        let layout = Layout::new(doors, &self.on)?;
+        let ends = Nft::ends(&layout, openings)?;
+        let standing = match &self.layout {
+            Some(old) if old.rules == layout.rules && old.sets() == layout.sets() => {
+                self.standing.clone()
+            }
+            _ => None,
+        };
+        let before = (
+            self.layout.replace(layout),
+            std::mem::replace(&mut self.standing, standing),
+            std::mem::replace(&mut self.wanted, ends),
+        );
+        let upkeep = self.reconcile();
+        if upkeep.is_err() {
+            (self.layout, self.standing, self.wanted) = before;
+            self.generation = None;
+        }
+        upkeep
+    }
+
+    fn uphold(&mut self, openings: &[(Opening, Option<Duration>)]) -> Result<Upkeep, Failure> {
+        let Some(layout) = &self.layout else {
+            return Err(not_established());
+        };
+        self.wanted = Nft::ends(layout, openings)?;
+        let mut upkeep = self.reconcile()?;
+        upkeep.mended.splice(..0, self.mended.drain(..));
+        Ok(upkeep)
+    }
+
+    fn apply(&mut self, orders: &[Order]) {
+        for orders in orders.chunks(TOGETHER) {
+            let mut failed = HashMap::new();
+            // Of several orders for one opening the last is the one that counts.
+            let mut last: BTreeMap<Opening, Order> = BTreeMap::new();
+            for order in orders {
+                match self.objection(order) {
+                    None => {
+                        last.insert(order.opening, *order);
+                    }
+                    Some(failure) => {
+                        failed.insert(order.opening, failure);
+                    }
+                }
+            }
+            if !last.is_empty() {
+                let last: Vec<Order> = last.into_values().collect();
+                failed.extend(self.carry_out(&last));
+            }
+            self.done.extend(orders.iter().map(|&order| Done {
+                order,
+                result: failed.get(&order.opening).cloned().map_or(Ok(()), Err),
+            }));
+        }
+    }
+
+    fn done(&mut self) -> Vec<Done> {
+        std::mem::take(&mut self.done)
+    }
+
+    fn openings(&mut self) -> Result<Vec<Opening>, Failure> {
+        let table = self.read()?.unwrap_or_default();
+        let Some(layout) = &self.layout else {
+            return Err(not_established());
+        };
+        let mut openings = Vec::new();
+        for (door, gate) in layout.gates() {
+            for set in [&gate.set_4, &gate.set_6] {
+                let elements = table.sets.get(set.as_str()).map(|set| set.elements.keys());
+                openings.extend(elements.into_iter().flatten().filter_map(|key| match *key {
+                    Key::Address(address) => Some(Opening { door, address }),
+                    Key::Session(_) => None,
+                }));
+            }
+        }
+        Ok(openings)
+    }
+
+    fn remove(&mut self) -> Result<(), Failure> {
+        self.clear()?;
+        self.layout = None;
+        Ok(())
+    }
+}
+
+fn not_established() -> Failure {
+    Failure::Unexpected("nft: nothing was established".to_owned())
+}
+
+fn not_here(door: u16) -> Failure {
+    Failure::Unexpected(format!("nft: the door numbered {door} opens nothing here"))
+}
+
+/// Of what nft printed, the errors, each with the beginning of the line at fault.
+fn errors(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.lines().collect();
+    let errors: Vec<String> = lines
+        .iter()
+        .enumerate()
+        .filter_map(|(place, line)| {
+            let (_, error) = line.split_once("Error: ")?;
+            let fault = lines.get(place + 1).map_or("", |line| line.trim());
+            Some(match fault.char_indices().nth(80) {
+                Some((end, _)) => format!("{error}: {}...", &fault[..end]),
+                None if fault.is_empty() => error.to_owned(),
+                None => format!("{error}: {fault}"),
+            })
+        })
+        .take(3)
+        .collect();
+    match errors.as_slice() {
+        [] => run::on_one_line(output),
+        some => run::on_one_line(some.join("; ").as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

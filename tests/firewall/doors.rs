@@ -1,0 +1,100 @@
+//! Doors to test with.
+
+use std::time::Duration;
+
+use postern::config::{
+    Action, Commands, Door, Knock, Opens, Port, Protocol, Sequence, Steps, TcpFlags,
+};
+use postern::firewall::{Opening, Order, What};
+
+pub fn tcp(number: u16) -> Port {
+    Port {
+        protocol: Protocol::Tcp,
+        number,
+    }
+}
+
+pub fn udp(number: u16) -> Port {
+    Port {
+        protocol: Protocol::Udp,
+        number,
+    }
+}
+
+fn door(name: &str, action: Action) -> Door {
+    Door {
+        name: name.to_owned(),
+        action,
+        knocks: vec![Knock::Sequence(Sequence {
+            steps: Steps::Fixed(vec![tcp(7143), udp(2912), tcp(39001), tcp(16044)]),
+            timeout: Duration::from_secs(5),
+            flags: TcpFlags::REQUEST,
+            target: None,
+        })],
+        max_leases: 1024,
+    }
+}
+
+/// A door that opens ports.
+pub fn opens(name: &str, ports: &[Port], guard: bool) -> Door {
+    door(
+        name,
+        Action::Open(Opens {
+            ports: ports.to_vec(),
+            open_for: Duration::from_secs(30),
+            guard,
+        }),
+    )
+}
+
+/// A door that runs commands.
+pub fn runs(name: &str, start: &str, stop: Option<&str>) -> Door {
+    door(
+        name,
+        Action::Command(Commands {
+            start: start.to_owned(),
+            start_6: None,
+            stop: stop.map(str::to_owned),
+            stop_6: None,
+            cmd_timeout: Duration::from_secs(10),
+            run_limit: Duration::from_secs(60),
+        }),
+    )
+}
+
+pub fn opening(door: u16, address: &str) -> Opening {
+    Opening {
+        door,
+        address: address.parse().unwrap(),
+    }
+}
+
+pub fn open(door: u16, address: &str, seconds: u64) -> Order {
+    Order {
+        opening: opening(door, address),
+        what: What::Open {
+            remaining: Some(Duration::from_secs(seconds)),
+        },
+    }
+}
+
+pub fn extend(door: u16, address: &str, seconds: u64) -> Order {
+    Order {
+        opening: opening(door, address),
+        what: What::Extend {
+            remaining: Duration::from_secs(seconds),
+        },
+    }
+}
+
+pub fn close(door: u16, address: &str) -> Order {
+    Order {
+        opening: opening(door, address),
+        what: What::Close,
+    }
+}
+
+/// An opening with what is left of it, as the monitor hands them over.
+pub fn left(door: u16, address: &str, seconds: u64) -> (Opening, Option<Duration>) {
+    (opening(door, address), Some(Duration::from_secs(seconds)))
+}
