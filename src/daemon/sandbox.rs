@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, chdir, chroot, setgid, setgroups, setuid};
 
 /// Descriptors a listener may have: its captures, its socket, the standard three.
-const DESCRIPTORS: u64 = 64;
+const DESCRIPTORS: nix::libc::rlim_t = 64;
 
 /// Becomes `uid` and `gid` in an empty root directory, for good.
 ///
