@@ -56,7 +56,8 @@ pub struct Frame<'a> {
     pub bytes: &'a [u8],
 }
 
-/// What must reach us.
+/// What must reach us. More may: ports between them where they are too many for
+/// [`MAX_INSTRUCTIONS`], and every IPv6 packet with extension headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// Steps and traps, sorted, each once.

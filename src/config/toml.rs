@@ -41,7 +41,7 @@
 //! port sweep would open it, since no trap fits between.
 
 mod door;
-mod keys;
+pub(crate) mod keys;
 mod knock;
 mod reader;
 mod syntax;

@@ -174,6 +174,8 @@ impl Listener {
             let due = self.counted_at + COUNTED_EVERY;
             wake = Some(wake.map_or(due, |w| w.min(due)));
         }
+        let rechecks = self.captures.iter().flatten().filter_map(Live::recheck);
+        let wake = rechecks.map(|pause| now + pause).chain(wake).min();
         let timeout = match wake {
             _ if more => PollTimeout::ZERO,
             None => PollTimeout::NONE,

@@ -22,12 +22,11 @@
 //! at.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::config::Door;
 
-use super::run::{self, Keep, Program};
+use super::run;
 use super::sessions::{self, Session};
 use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
 
@@ -37,11 +36,13 @@ mod layout;
 mod plan;
 mod script;
 mod table;
+mod tool;
 
 use layout::{Layout, On};
 use plan::Wanted;
 use script::Script;
-use table::{Key, Rule, Table};
+use table::{Key, Rule};
+use tool::Tool;
 
 const TABLE: &str = "postern";
 const CHAIN: &str = "input";
@@ -51,10 +52,6 @@ const MARK: &str = "postern:";
 const RUNNING_4: &str = "running4";
 const RUNNING_6: &str = "running6";
 
-/// How long nft may take.
-const LIMIT: Duration = Duration::from_secs(10);
-/// The longest listing of our table that is read: some hundred thousand elements.
-const MOST: usize = 64 << 20;
 /// The most orders in one transaction.
 const TOGETHER: usize = 4096;
 /// The most transactions spent on finding out which order of a refused batch is at fault.
@@ -63,8 +60,7 @@ const SEARCH: usize = 64;
 /// nftables.
 #[derive(Debug)]
 pub struct Nft {
-    path: String,
-    program: Option<PathBuf>,
+    tool: Tool,
     on: On,
     layout: Option<Layout>,
     /// Our rules as read back when they had been made.
@@ -92,8 +88,7 @@ impl Nft {
     /// The same with nft looked for elsewhere.
     pub fn with_path(interfaces: &[String], path: &str) -> Result<Nft, Failure> {
         Ok(Nft {
-            path: path.to_owned(),
-            program: run::find("nft", path),
+            tool: Tool::new(path),
             on: On::new(interfaces)?,
             layout: None,
             standing: None,
@@ -104,52 +99,6 @@ impl Nft {
             mended: Vec::new(),
             done: Vec::new(),
         })
-    }
-
-    fn run(&mut self, args: &[&str], stdin: &[u8]) -> Result<Vec<u8>, Failure> {
-        if self.program.is_none() {
-            self.program = run::find("nft", &self.path);
-        }
-        let Some(path) = &self.program else {
-            return Err(Failure::NotRun {
-                command: "nft".to_owned(),
-                why: format!("not found in {}", self.path),
-            });
-        };
-        let nft = Program {
-            path,
-            args,
-            env: &run::FILTER_ENV,
-            stdin,
-            stdout: Keep::First(MOST),
-            stderr: Some(Keep::First(run::KEPT)),
-            limit: LIMIT,
-        };
-        let ended = run::checked(&nft, errors);
-        if matches!(ended, Err(Failure::NotRun { .. })) {
-            self.program = None;
-        }
-        Ok(ended?.stdout)
-    }
-
-    fn execute(&mut self, script: &Script) -> Result<(), Failure> {
-        self.run(&["-f", "-"], script.as_str().as_bytes()).map(drop)
-    }
-
-    /// The table as it stands; `None`: there is none.
-    fn read(&mut self) -> Result<Option<Table>, Failure> {
-        match self.run(&["-j", "-a", "list", "table", "inet", TABLE], b"") {
-            Ok(text) => Table::parse(&text).map(Some).ok_or_else(|| {
-                Failure::Unexpected(format!("nft: listing of table inet {TABLE} not understood"))
-            }),
-            // ENOENT, in the words of the C locale.
-            Err(Failure::Refused { output, .. })
-                if output.contains("No such file or directory") =>
-            {
-                Ok(None)
-            }
-            Err(failure) => Err(failure),
-        }
     }
 
     /// Remembers the generation if nobody but us has moved it since `before`.
@@ -172,7 +121,7 @@ impl Nft {
         loop {
             attempts -= 1;
             let before = generation::current();
-            let found = self.read()?;
+            let found = self.tool.read()?;
             let sessions = match sessions::established(&layout.guarded) {
                 Ok(sessions) => Some(BTreeSet::from_iter(sessions)),
                 // Without the list a guard must not arrive, but may well be put back.
@@ -196,7 +145,7 @@ impl Nft {
             let plan = plan::make(found.as_ref(), &wanted)?;
             let made = match plan.script.is_empty() {
                 true => Ok(()),
-                false => self.execute(&plan.script),
+                false => self.tool.execute(&plan.script),
             };
             let made = match plan.rules_anew {
                 true => made.and_then(|()| self.read_back(&layout)),
@@ -228,7 +177,11 @@ impl Nft {
     /// Remembers our rules as nft tells them, to see later whether they have changed.
     fn read_back(&mut self, layout: &Layout) -> Result<(), Failure> {
         self.standing = None;
-        let rules = self.read()?.map(|table| table.rules).unwrap_or_default();
+        let rules = self
+            .tool
+            .read()?
+            .map(|table| table.rules)
+            .unwrap_or_default();
         let comments = rules.iter().map(|rule| &rule.comment);
         if !comments.eq(layout.rules.iter().map(|line| &line.comment)) {
             return Err(Failure::Unexpected(format!(
@@ -255,7 +208,7 @@ impl Nft {
         elements::admit(&late, &mut script);
         if !script.is_empty() {
             let before = self.generation;
-            self.execute(&script)?;
+            self.tool.execute(&script)?;
             self.settle(before);
             self.admitted.extend(late);
         }
@@ -317,7 +270,7 @@ impl Nft {
         let now = Instant::now();
         let before = self.generation;
         if !script.is_empty() {
-            self.execute(&script)?;
+            self.tool.execute(&script)?;
         }
         self.settle(before);
         for &Order { opening, what } in orders {
@@ -402,10 +355,10 @@ impl Nft {
 
     /// Takes away what is ours.
     fn clear(&mut self) -> Result<(), Failure> {
-        if let Some(table) = self.read()? {
+        if let Some(table) = self.tool.read()? {
             let script = plan::removal(&table);
             if !script.is_empty() {
-                self.execute(&script)?;
+                self.tool.execute(&script)?;
             }
         }
         self.standing = None;
@@ -489,7 +442,7 @@ impl Firewall for Nft {
     }
 
     fn openings(&mut self) -> Result<Vec<Opening>, Failure> {
-        let table = self.read()?.unwrap_or_default();
+        let table = self.tool.read()?.unwrap_or_default();
         let Some(layout) = &self.layout else {
             return Err(not_established());
         };
@@ -519,30 +472,6 @@ fn not_established() -> Failure {
 
 fn not_here(door: u16) -> Failure {
     Failure::Unexpected(format!("nft: the door numbered {door} opens nothing here"))
-}
-
-/// Of what nft printed, the errors, each with the beginning of the line at fault.
-fn errors(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    let lines: Vec<&str> = text.lines().collect();
-    let errors: Vec<String> = lines
-        .iter()
-        .enumerate()
-        .filter_map(|(place, line)| {
-            let (_, error) = line.split_once("Error: ")?;
-            let fault = lines.get(place + 1).map_or("", |line| line.trim());
-            Some(match fault.char_indices().nth(80) {
-                Some((end, _)) => format!("{error}: {}...", &fault[..end]),
-                None if fault.is_empty() => error.to_owned(),
-                None => format!("{error}: {fault}"),
-            })
-        })
-        .take(3)
-        .collect();
-    match errors.as_slice() {
-        [] => run::on_one_line(output),
-        some => run::on_one_line(some.join("; ").as_bytes()),
-    }
 }
 
 #[cfg(test)]

@@ -10,12 +10,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{AccessFlags, Pid, access};
 
 use super::Failure;
@@ -147,7 +149,8 @@ pub fn run(program: &Program) -> io::Result<Ended> {
     })
 }
 
-/// Feeds and drains until the child has ended (its status) or its time is up (`None`).
+/// Feeds and drains until the child has ended (its status) or its time is up (`None`; it is
+/// not reaped then).
 fn attend(
     child: &mut Child,
     feed: &mut Feed,
@@ -156,12 +159,8 @@ fn attend(
     limit: Duration,
 ) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
-    let mut pause = Duration::from_micros(200);
-    loop {
-        let Some(left) = limit.checked_sub(started.elapsed()) else {
-            return Ok(None);
-        };
-        let timeout = pause.min(left);
+    let mut pause = Duration::from_millis(1);
+    while let Some(left) = limit.checked_sub(started.elapsed()) {
         let ends: [(Option<BorrowedFd>, PollFlags); 3] = [
             (feed.fd(), PollFlags::POLLOUT),
             (out.fd(), PollFlags::POLLIN),
@@ -175,20 +174,14 @@ fn attend(
                 fds.push(PollFd::new(fd, flags));
             }
         }
-        let ready = if fds.is_empty() {
-            std::thread::sleep(timeout);
-            0
-        } else {
-            // poll(2) counts milliseconds; what is shorter is slept in full ones.
-            let millis = timeout.as_millis().max(1).min(i32::MAX as u128) as i32;
-            match poll(
-                &mut fds,
-                PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX),
-            ) {
-                Ok(ready) => ready,
-                Err(Errno::EINTR) => 0,
-                Err(errno) => return Err(errno.into()),
-            }
+        if fds.is_empty() {
+            return wait(child, left);
+        }
+        let timeout = PollTimeout::try_from(pause.min(left)).unwrap_or(PollTimeout::MAX);
+        let ready = match poll(&mut fds, timeout) {
+            Ok(ready) => ready,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
         };
         let stirred =
             waited.map(|place| place.is_some_and(|place| fds[place].any() != Some(false)));
@@ -209,6 +202,55 @@ fn attend(
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+    Ok(None)
+}
+
+/// Waits for a child of which nothing more will be heard.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    if let Some(status) = child.try_wait()? {
+        return Ok(Some(status));
+    }
+    // The watch is told of the end before the child is reaped: until then the number is its.
+    let pid = Pid::from_raw(child.id() as i32);
+    let state = Arc::new((Mutex::new(Watched::Running), Condvar::new()));
+    let watch = Arc::clone(&state);
+    std::thread::Builder::new()
+        .name("limit".to_owned())
+        .spawn(move || {
+            let (state, changed) = &*watch;
+            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited =
+                changed.wait_timeout_while(state, limit, |state| *state == Watched::Running);
+            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if *state == Watched::Running {
+                *state = Watched::Killed;
+                let _ = killpg(pid, Signal::SIGKILL);
+            }
+        })?;
+    let ended = loop {
+        match waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+            Err(Errno::EINTR) => {}
+            ended => break ended,
+        }
+    };
+    let killed = {
+        let mut state = state.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *state, Watched::Ended) == Watched::Killed
+    };
+    state.1.notify_one();
+    ended?;
+    match killed {
+        true => Ok(None),
+        false => child.wait().map(Some),
+    }
+}
+
+/// What a limited wait knows of its child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watched {
+    Running,
+    Killed,
+    Ended,
 }
 
 /// Kills the child's process group and reaps the child.

@@ -163,6 +163,11 @@ fn the_datagram_of_a_first_fragment_may_be_longer() {
     assert_eq!(set(&whole, 24, 10), None);
     assert_eq!(set(&first, 24, 10), Some(first.arrival()));
     assert_eq!(set(&first, 24, 7), None);
+    // Its header may not.
+    assert_eq!(set(&first, 2, 20 + 8), Some(first.arrival()));
+    for len in [20 + 7, 20 + 6] {
+        assert_eq!(set(&first, 2, len), None, "{len}");
+    }
 }
 
 #[test]

@@ -582,7 +582,9 @@ add element inet postern sftp_6 { 2001:db8::1 timeout 1h comment \"mine\" }
     tables.firewall.remove().unwrap();
     let text = run("nft list ruleset");
     theirs(&text);
-    assert!(!text.contains("postern:"), "{text}");
+    for part in ["running", "dport 22", "ssh_6", CLIENT_4] {
+        assert!(!text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]
@@ -729,6 +731,38 @@ fn a_failure_is_retried_once_and_told_with_its_words() {
     assert_eq!(tables.let_in(), BTreeSet::from([opening(0, CLIENT_4)]));
 }
 
+/// Looking whether all stands as it should costs a process only after somebody else has changed
+/// something.
+#[test]
+fn orders_cost_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, log) = (dir.path().to_str().unwrap(), dir.path().join("log"));
+    let mut tables = Tables::new();
+    in_nfts_place(
+        dir.path(),
+        &format!(
+            "#!/bin/sh\necho \"$*\" >>{}; exec nft \"$@\"\n",
+            log.display()
+        ),
+    );
+    tables.firewall = Nft::with_path(&[INTERFACE.to_owned()], path).unwrap();
+    tables.firewall.establish(&doors(), &[]).unwrap();
+    let mut run = |orders: &[postern::firewall::Order]| {
+        let _ = std::fs::remove_file(&log);
+        tables.obey(orders);
+        std::fs::read_to_string(&log).unwrap()
+    };
+    assert_eq!(
+        run(&[open(0, CLIENT_4, 600), open(1, CLIENT_6, 600)]),
+        "-f -\n"
+    );
+    assert_eq!(run(&[extend(0, CLIENT_4, 600)]), "-f -\n");
+    nft("add table inet other");
+    let list = "-j -a list table inet postern\n";
+    assert_eq!(run(&[close(0, CLIENT_4)]), format!("{list}-f -\n"));
+    assert_eq!(run(&[close(1, CLIENT_6)]), "-f -\n");
+}
+
 /// What kinds of scans tell of a guarded port is what they tell of one that drops everything.
 #[test]
 fn scans_tell_nothing_of_a_guarded_port() {
@@ -741,6 +775,7 @@ fn scans_tell_nothing_of_a_guarded_port() {
         tables.obey(&orders);
         for (scan, expected, of_open) in [
             ("-sS", "filtered", "open"),
+            ("-sS -f", "filtered", "open"),
             ("-sF", "open|filtered", "open|filtered"),
             ("-sN", "open|filtered", "open|filtered"),
             ("-sX", "open|filtered", "open|filtered"),

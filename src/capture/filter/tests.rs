@@ -158,7 +158,7 @@ fn unchecked(frame: &Frame) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
     #[test]
     fn what_is_wanted_passes((case, frame) in case_and_frame()) {
         let case = &cases()[case];
@@ -172,7 +172,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(5_000))]
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
     #[test]
     fn what_is_wanted_passes_however_it_is_broken_and_cut(
         (case, frame) in case_and_frame(),

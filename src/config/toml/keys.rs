@@ -137,7 +137,7 @@ impl Kind {
 }
 
 /// The nearest of `known`, if it is near: a third of its letters wrong at most.
-pub(super) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()
         .map(|&known| (strsim::osa_distance(given, known), known))
