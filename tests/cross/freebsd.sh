@@ -56,20 +56,21 @@ stub() {
 
 # Stand-ins for the libraries of FreeBSD's base system that zig lacks. The first four are named
 # by Rust's libc crate and give it nothing that is used here; of libpcap, what the pcap crate
-# declares.
+# and we declare.
 libraries() {
     mkdir -p "$dir/lib"
     stub kvm libkvm.so.7
     stub memstat libmemstat.so.3
     stub procstat libprocstat.so.1
     stub devstat libdevstat.so.7
+    declared='s/^ *\(pub \)\{0,1\}fn \(pcap_[a-z0-9_]*\)(.*/\2/p'
     raw=$(cargo_freebsd metadata --format-version 1 --locked --filter-platform $target |
         /usr/bin/python3 -c 'import json, os, sys
 for p in json.load(sys.stdin)["packages"]:
     if p["name"] == "pcap":
         print(os.path.dirname(p["manifest_path"]))')/src/raw.rs
-    symbols=$(sed -n 's/^ *pub fn \(pcap_[a-z0-9_]*\).*/\1/p' "$raw" | sort -u)
-    [ -n "$symbols" ] || die "no pcap_ functions found in $raw"
+    [ -f "$raw" ] || die "no pcap crate at $raw"
+    symbols=$(find src -name '*.rs' -exec sed -n "$declared" "$raw" {} + | sort -u)
     # shellcheck disable=SC2086 # one word a symbol
     stub pcap libpcap.so.8 $symbols
 }
