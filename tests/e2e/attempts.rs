@@ -131,7 +131,10 @@ fn a_repeated_syn_of_an_earlier_step_does_no_harm() {
         daemon.wait_lease("ssh", client.v4);
     });
     let dropped = net.server.run("nft list chain inet silent c");
-    assert!(!dropped.contains("packets 4 "), "more than the steps: {dropped}");
+    assert!(
+        !dropped.contains("packets 4 "),
+        "more than the steps: {dropped}"
+    );
 }
 
 #[test]

@@ -30,7 +30,9 @@ fn flushed_rules_are_mended_by_and_by_and_said_once() {
     assert_eq!(lease.until, before.until);
     let said = || -> Vec<String> {
         let log = daemon.log();
-        let all = log.lines().filter_map(|l| l.split_once("posternd: firewall: "));
+        let all = log
+            .lines()
+            .filter_map(|l| l.split_once("posternd: firewall: "));
         all.map(|(_, what)| what.to_owned()).collect()
     };
     until("it is said", || !said().is_empty());

@@ -184,7 +184,12 @@ fn opens_nothing(doors: &[Door], door: &str, steps: [&str; 4], run: impl FnOnce(
 }
 
 fn in_order_opens_nothing(run: impl FnOnce(&Host, IpAddr)) {
-    opens_nothing(&in_order(), "down", ["61000", "40000", "30000", "1500"], run);
+    opens_nothing(
+        &in_order(),
+        "down",
+        ["61000", "40000", "30000", "1500"],
+        run,
+    );
 }
 
 #[test]
@@ -208,11 +213,16 @@ fn a_sweep_downwards_opens_nothing() {
 /// none of these.
 #[test]
 fn random_sweeps_open_nothing() {
-    opens_nothing(&keyed(), "three", ["11207", "18351", "22110", "5477"], |host, to| {
-        for seed in 1..=3 {
-            sweep(host, to, shuffled(seed).into_iter(), false);
-        }
-    });
+    opens_nothing(
+        &keyed(),
+        "three",
+        ["11207", "18351", "22110", "5477"],
+        |host, to| {
+            for seed in 1..=3 {
+                sweep(host, to, shuffled(seed).into_iter(), false);
+            }
+        },
+    );
 }
 
 /// knockd's fault 10.
