@@ -56,11 +56,7 @@ impl Doors {
                 let current = match read_list(path) {
                     Ok((_, current)) => {
                         if current.is_none() {
-                            wrong.push(format!(
-                                "{}: {}: no sequence is left: this knock opens nothing",
-                                door.name,
-                                path.display()
-                            ));
+                            wrong.push(used_up(&door.name, path));
                         }
                         current
                     }
@@ -183,6 +179,13 @@ impl Doors {
         self.lists.contains_key(&(door, knock))
     }
 
+    /// What to say if nothing is left of this knock's one-time list.
+    pub fn used_up(&self, door: u16, knock: u16) -> Option<String> {
+        let list = self.lists.get(&(door, knock))?;
+        let name = &self.get(door)?.name;
+        list.current.is_none().then(|| used_up(name, &list.path))
+    }
+
     /// Marks the line as used, in the file first. What then stands in force must go to the
     /// listener: [`Doors::watches`].
     ///
@@ -213,6 +216,11 @@ impl Doors {
         list.current = onetime::current(&spent);
         Ok(())
     }
+}
+
+fn used_up(door: &str, list: &Path) -> String {
+    let list = list.display();
+    format!("{door}: {list}: no sequence is left: this knock opens nothing")
 }
 
 type Current = Option<(u32, Vec<Port>)>;

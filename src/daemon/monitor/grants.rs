@@ -47,7 +47,12 @@ impl Monitor {
                 Err(NotSpent::NotInForce)
             };
             match spent {
-                Ok(()) => self.renew(),
+                Ok(()) => {
+                    self.renew();
+                    if let Some(text) = self.doors.used_up(door, k.knock) {
+                        self.log.line(Level::Warning, &text);
+                    }
+                }
                 Err(e) => {
                     self.refused += 1;
                     let why = match e {
