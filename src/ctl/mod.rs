@@ -1,12 +1,14 @@
 //! posternctl, one file a subcommand.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use toml::de::{DeTable, DeValue};
 
 use crate::{config, exit};
 
@@ -157,10 +159,20 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
 
 /// The control socket: as told, else as the configuration says, else where posternd puts it.
 fn socket(global: &Global) -> PathBuf {
-    let configured = || check::read(&global.config).ok().map(|c| c.control);
     let told = global.socket.clone();
-    told.or_else(configured)
+    told.or_else(|| configured(&global.config))
         .unwrap_or_else(|| PathBuf::from(config::bounds::CONTROL))
+}
+
+/// The control socket that a configuration names, whatever else is wrong with it: posternd runs
+/// on with the one before and is the one to say so.
+fn configured(config: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(config).ok()?;
+    let (table, _) = DeTable::parse_recoverable(&text);
+    match table.get_ref().get("control")?.get_ref() {
+        DeValue::String(path) => Some(PathBuf::from(path.as_ref())),
+        _ => None,
+    }
 }
 
 /// `1 lease`, `2 leases`.
