@@ -6,10 +6,12 @@
 //! | room | takes -> gives |
 //! |---|---|
 //! | [`time`] | points in time as data: nothing pure reads a clock |
+//! | [`exit`] | how the three programs end |
 //! | [`config`] | text -> the checked model of doors and knocks, or every mistake with its place |
 //! | [`packet`] | a frame -> an [`packet::Arrival`] |
 //! | [`knock`] | arrivals -> grants |
 //! | [`lease`] | grants and time -> what to open, extend, close |
+//! | [`event`] | grants, leases and failed attempts -> lines of JSON |
 //! | [`firewall`] | openings -> rules and sets in the packet filter, or commands |
 //! | [`journal`] | what must survive the death of a process |
 //! | [`capture`] | an interface or a capture file -> frames |
@@ -26,6 +28,9 @@ pub mod config;
 pub mod ctl;
 #[cfg(feature = "daemon")]
 pub mod daemon;
+#[cfg(feature = "daemon")]
+pub mod event;
+pub mod exit;
 #[cfg(feature = "daemon")]
 pub mod firewall;
 #[cfg(feature = "daemon")]

@@ -1,3 +1,7 @@
-//! postern.
+//! postern: knocks at the doors of a machine that runs posternd.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    postern::client::main(std::env::args_os())
+}

@@ -1,3 +1,7 @@
-//! posternctl.
+//! posternctl: controls posternd.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    postern::ctl::main(std::env::args_os())
+}

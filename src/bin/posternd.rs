@@ -1,3 +1,49 @@
-//! posternd.
+//! posternd: watches interfaces and opens doors to whoever knocks rightly.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use postern::daemon::{listener, monitor, spawn};
+
+/// Watches interfaces and opens doors to whoever knocks rightly.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "\
+Stays in the foreground. SIGHUP: read the configuration again; SIGUSR1: open the log again;
+SIGTERM: stop, leaving guards and openings as they stand.
+
+Exit status: 0 stopped by a signal; 69 another posternd runs, or the packet filter cannot be
+driven; 71 the system refused something; 77 not root; 78 the configuration is wrong."
+)]
+struct Arguments {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", default_value = postern::config::FILE)]
+    config: PathBuf,
+    /// Watch this interface, in place of the configuration's; may be given several times.
+    #[arg(short, long, value_name = "IF")]
+    interface: Vec<String>,
+    /// Write the process number here.
+    #[arg(short, long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
+    /// Log stages, failures and timeouts of attempts too.
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|a| a == spawn::LISTENER)
+    {
+        return listener::run();
+    }
+    let arguments = Arguments::parse();
+    monitor::run(monitor::Options {
+        config: arguments.config,
+        interfaces: arguments.interface,
+        pidfile: arguments.pidfile,
+        verbose: arguments.verbose,
+    })
+}

@@ -1,12 +1,40 @@
 //! The model of a configuration, checked, and the front doors that make it from text.
 
+//!
+//! | file | what |
+//! |---|---|
+//! | [`toml`] | postern.toml -> [`Config`], or every mistake with its place |
+//! | [`check`] | what a configuration may say but had better not |
+//! | [`keygen`] | new sequences |
+//! | [`onetime`] | lists of sequences, each used once |
+//! | [`units`] | durations and ports, read and shown |
+//! | [`bounds`] | defaults, and how far each value may go |
+//! | [`mistake`] | mistakes, warnings and their places |
+
 #![forbid(unsafe_code)]
+
+pub mod bounds;
+pub mod check;
+pub mod keygen;
+pub mod mistake;
+pub mod onetime;
+mod services;
+pub mod toml;
+pub mod units;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+/// Where the configuration is looked for: where the port installs it on FreeBSD, in /etc
+/// elsewhere.
+pub const FILE: &str = if cfg!(target_os = "freebsd") {
+    "/usr/local/etc/postern.toml"
+} else {
+    "/etc/postern.toml"
+};
 
 /// A whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +56,8 @@ pub struct Config {
     /// `doors` in the order of the file. At least one.
     pub doors: Vec<Door>,
 }
+
+pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
 
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +93,21 @@ pub struct Door {
     pub knocks: Vec<Knock>,
     /// `max_leases`: at the limit the lease nearest its end gives way.
     pub max_leases: usize,
+}
+
+impl Door {
+    /// Whether it opens ports in the packet filter; otherwise it runs commands.
+    pub fn opens_ports(&self) -> bool {
+        matches!(self.action, Action::Open(_))
+    }
+
+    /// How long a lease of this door lasts; `None`: its grants make no lease.
+    pub fn lease(&self) -> Option<Duration> {
+        match &self.action {
+            Action::Open(opens) => Some(opens.open_for),
+            Action::Command(commands) => commands.stop.as_ref().map(|_| commands.cmd_timeout),
+        }
+    }
 }
 
 /// What a grant at a door does.

@@ -1,1 +1,172 @@
 //! posternctl, one file a subcommand.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{config, exit};
+
+mod ask;
+mod check;
+mod close;
+mod doors;
+mod keygen;
+mod list;
+mod listening;
+mod reload;
+mod replay;
+mod status;
+
+const STATUSES: &str = "\
+Exit status:
+  0   done
+  1   close: no lease was there to end
+  64  the command line is wrong
+  66  a configuration or a capture cannot be read
+  69  posternd does not answer, or could not do it
+  74  output cannot be written
+  76  what answers on the control socket is not posternd
+  77  not allowed to speak to posternd
+  78  the configuration is wrong; nothing was changed";
+
+/// Controls posternd: who is let in, and whether its configuration is sound.
+#[derive(Debug, Parser)]
+#[command(name = "posternctl", version, after_help = STATUSES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every subcommand takes.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", global = true, default_value = config::FILE)]
+    config: PathBuf,
+    /// posternd's control socket; else the one that the configuration names
+    #[arg(short, long, value_name = "PATH", global = true)]
+    socket: Option<PathBuf>,
+    /// Print facts as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say everything that is wrong with a configuration, or that it is sound
+    Check {
+        /// The configuration file, instead of -c
+        file: Option<PathBuf>,
+    },
+    /// Say who is let in, where and until when
+    List,
+    /// Say how posternd fares
+    Status,
+    /// End the leases of an address
+    Close {
+        /// Whose leases
+        address: IpAddr,
+        /// At this door only
+        door: Option<String>,
+    },
+    /// Have posternd read its configuration again
+    Reload,
+    /// Make a secret, as lines for postern.toml
+    Keygen(keygen::Args),
+    /// Say what posternd would have done with a captured stretch of traffic
+    Replay(replay::Args),
+}
+
+/// What ends a subcommand before its time: what to say, and the exit status.
+#[derive(Debug)]
+struct Problem {
+    /// One line or several; nothing is said if empty.
+    said: String,
+    status: u8,
+}
+
+impl Problem {
+    fn new(status: u8, said: impl Into<String>) -> Problem {
+        let said = said.into();
+        Problem { said, status }
+    }
+}
+
+/// Output that is not wanted any more (`posternctl replay ... | head`) is no failure.
+impl From<io::Error> for Problem {
+    fn from(why: io::Error) -> Problem {
+        match why.kind() {
+            io::ErrorKind::BrokenPipe => Problem::new(exit::OK, ""),
+            _ => Problem::new(
+                exit::IOERR,
+                format!("standard output: {}", exit::words(&why)),
+            ),
+        }
+    }
+}
+
+/// posternctl.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            }
+            .into();
+        }
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let done = run(&cli, &mut out).and_then(|status| {
+        out.flush()?;
+        Ok(status)
+    });
+    let status = done.unwrap_or_else(|problem| {
+        let _ = out.flush();
+        for line in problem.said.lines() {
+            let _ = writeln!(io::stderr(), "posternctl: {line}");
+        }
+        problem.status
+    });
+    status.into()
+}
+
+fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
+    let Global { config, json, .. } = &cli.global;
+    match &cli.command {
+        Command::Check { file } => check::run(file.as_deref().unwrap_or(config), *json, out),
+        Command::List => list::run(&socket(&cli.global), *json, out),
+        Command::Status => status::run(&socket(&cli.global), *json, out),
+        Command::Close { address, door } => {
+            close::run(&socket(&cli.global), *address, door.clone(), *json, out)
+        }
+        Command::Reload => reload::run(&socket(&cli.global), *json, out),
+        Command::Keygen(args) => keygen::run(args, *json, out),
+        Command::Replay(args) => replay::run(config, args, out),
+    }
+}
+
+/// The control socket: as told, else as the configuration says, else where posternd puts it.
+fn socket(global: &Global) -> PathBuf {
+    let configured = || check::read(&global.config).ok().map(|c| c.control);
+    let told = global.socket.clone();
+    told.or_else(configured)
+        .unwrap_or_else(|| PathBuf::from(config::bounds::CONTROL))
+}
+
+/// `1 lease`, `2 leases`.
+fn count(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}

@@ -1,5 +1,6 @@
 //! Each door to whatever opens it.
 
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -58,6 +59,16 @@ impl Backends {
         }
         self.kind = config.firewall;
         Ok(())
+    }
+
+    /// See [`CommandDoors::run_owed`].
+    pub fn run_owed(&self, door: &str, address: IpAddr, line: String, limit: Duration) {
+        self.commands.run_owed(door, address, line, limit);
+    }
+
+    /// Whether commands run or wait to be run.
+    pub fn busy(&self) -> bool {
+        self.commands.busy()
     }
 
     fn to(&self, door: &Door) -> To {

@@ -50,21 +50,31 @@ struct CommandDoor {
 }
 
 impl CommandDoor {
-    /// The line to run, `%IP%` replaced; `None`: there is nothing to run.
+    /// The line to run; `None`: there is nothing to run.
     fn line(&self, what: What, address: IpAddr) -> Option<String> {
-        let commands = &self.commands;
-        let (line, line_6) = match what {
-            What::Open { .. } => (Some(&commands.start), &commands.start_6),
-            What::Extend { .. } => return None,
-            What::Close => (commands.stop.as_ref(), &commands.stop_6),
-        };
-        // A door without a stop command has none for IPv6 either.
-        let line = match (address, line_6) {
-            (IpAddr::V6(_), Some(line_6)) => line.map(|_| line_6),
-            _ => line,
-        }?;
-        (!line.trim().is_empty()).then(|| line.replace(ADDRESS, &address.to_string()))
+        match what {
+            What::Open { .. } => start_line(&self.commands, address),
+            What::Extend { .. } => None,
+            What::Close => stop_line(&self.commands, address),
+        }
     }
+}
+
+/// What a grant at a door with these commands runs, `%IP%` replaced; `None`: nothing.
+pub fn start_line(commands: &Commands, address: IpAddr) -> Option<String> {
+    line(Some(&commands.start), commands.start_6.as_ref(), address)
+}
+
+/// What the end of a lease at a door with these commands runs, `%IP%` replaced; `None`: nothing.
+/// A door without a stop command has none for IPv6 either.
+pub fn stop_line(commands: &Commands, address: IpAddr) -> Option<String> {
+    line(commands.stop.as_ref(), commands.stop_6.as_ref(), address)
+}
+
+fn line(line: Option<&String>, line_6: Option<&String>, address: IpAddr) -> Option<String> {
+    let line = line?;
+    let line = line_6.filter(|_| address.is_ipv6()).unwrap_or(line);
+    (!line.trim().is_empty()).then(|| line.replace(ADDRESS, &address.to_string()))
 }
 
 /// An address at a door, the door by its name: places change at a reload.
@@ -287,6 +297,26 @@ impl CommandDoors {
         };
         state.push(who, job);
         None
+    }
+
+    /// Runs a stop command that a door owes which is configured no more, behind whatever still
+    /// runs for it. Nothing is told of it afterwards.
+    pub fn run_owed(&self, door: &str, address: IpAddr, line: String, limit: Duration) {
+        let what = What::Close;
+        let line = Some(line);
+        self.shared
+            .state()
+            .push((door.into(), address), Job { what, line, limit });
+        self.shared.hire();
+    }
+
+    /// Whether commands run or wait to be run.
+    pub fn busy(&self) -> bool {
+        let state = self.shared.state();
+        state
+            .queues
+            .values()
+            .any(|queue| queue.running > 0 || !queue.waiting.is_empty())
     }
 
     fn replace(&mut self, openings: &[(Opening, Option<Duration>)]) {

@@ -1,15 +1,51 @@
 //! Arrivals -> grants: every unfinished attempt at every door, bounded in number and time.
+//!
+//! What holds, for each source by itself and each family of sequences (those that share first
+//! step, flag condition, target and timeout) by itself:
+//!
+//! - The first step begins an attempt, if there is none. A right step takes it on. A step that
+//!   it has taken already, repeated, does nothing. Any other port of the family, be it a step
+//!   or a trap, ends it, and that packet does not begin another. Ports that are not the
+//!   family's do nothing.
+//! - TCP segments whose flags do not fit and packets to another destination do nothing at all.
+//! - Time counts from the first knock, in whole milliseconds; exactly at the limit still
+//!   counts. Attempts whose time is up are gone before a packet is looked at.
+//! - Where some sequences end and others go on, the grant is given and the attempt goes on.
+//!
+//! Work per packet does not depend on how many attempts, doors or leases there are: a table of
+//! ports tells whether it concerns anybody, a hash of the source leads to the few places that
+//! its attempts can be in.
 
 #![forbid(unsafe_code)]
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Port, TcpFlags};
-use crate::packet::Arrival;
+use crate::packet::{Arrival, What};
 use crate::time::Time;
+
+use sequence::{Member, Packet, Sequences};
+use table::{Room, Source, Table, WAYS};
+
+mod sequence;
+mod table;
+#[cfg(test)]
+mod tests;
+mod traps;
+
+/// The most steps of a sequence, as in knockd.
+pub const MAX_STEPS: usize = 32;
+
+/// The most different pairs of flag condition and timeout among sequences that share first
+/// step and target: so many attempts one packet may begin.
+pub const MAX_ALIKE: usize = 4;
+
+/// How many attempts one source may have at once (more if one packet can begin more).
+const PER_SOURCE: usize = 4;
 
 /// A sequence as the listener watches it: one per knock of a door.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +57,10 @@ pub struct Watch {
     pub knock: u16,
     /// The line of a one-time list that the steps stand on; 0 for a fixed sequence.
     pub line: u32,
-    /// 1 to 32.
+    /// 1 to [`MAX_STEPS`].
     pub steps: Vec<Port>,
-    /// From the first knock to the last.
+    /// From the first knock to the last; counted in whole milliseconds, rounded up, and no
+    /// longer than 24 days.
     pub timeout: Duration,
     /// What the flags of its TCP steps must be.
     pub flags: TcpFlags,
@@ -34,13 +71,14 @@ pub struct Watch {
 /// What came of an arrival or of time passing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// When.
+    /// When. Never goes back from one outcome to the next.
     pub time: Time,
     /// Whose attempt.
     pub source: IpAddr,
     /// What happened.
     pub kind: Kind,
-    /// Where the attempt stands: [`Knocks::watches`] tells which sequences that concerns.
+    /// Where the attempt stands: [`Knocks::watches`] tells which sequences that concerns. The
+    /// same for the same sequences, whatever secret and capacity.
     pub node: u32,
     /// Steps taken rightly so far.
     pub stage: u8,
@@ -60,15 +98,23 @@ pub enum Kind {
 }
 
 /// All sequences of all doors, and the attempts at them.
-#[derive(Debug)]
-pub struct Knocks {}
+pub struct Knocks {
+    sequences: Sequences,
+    table: Table,
+    /// The latest time seen.
+    now: Time,
+    /// Whether new attempts may begin.
+    admitting: bool,
+    counters: Counters,
+}
 
 /// How the table of attempts has fared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Attempts held now.
     pub held: u64,
-    /// Attempts that gave way to others because their part of the table was full.
+    /// Attempts that gave way to others, or were not begun, because their part of the table
+    /// was full or their source had too many.
     pub evicted: u64,
     /// Attempts that a trap ended.
     pub trapped: u64,
@@ -80,70 +126,349 @@ pub struct Counters {
     pub granted: u64,
 }
 
+/// A few families in the order they are listed, each with the place of an attempt.
+#[derive(Default)]
+struct Few {
+    all: [(u32, u32); WAYS],
+    len: usize,
+}
+
+impl Few {
+    fn push(&mut self, family: u32, place: usize) {
+        let mut at = self.len;
+        while at > 0 && self.all[at - 1].0 > family {
+            self.all[at] = self.all[at - 1];
+            at -= 1;
+        }
+        self.all[at] = (family, place as u32);
+        self.len += 1;
+    }
+
+    fn as_slice(&self) -> &[(u32, u32)] {
+        &self.all[..self.len]
+    }
+}
+
 impl Knocks {
-    /// `secret` keys the table of attempts; `capacity` is the most attempts held at once.
-    pub fn new(watches: Vec<Watch>, secret: [u64; 2], capacity: usize) -> Knocks {
-        let _ = (watches, secret, capacity);
-        unimplemented!()
+    /// `avoid` are ports that must not become traps: those that doors open, and whatever else
+    /// people who knock may be connecting to. `secret` keys the table of attempts; `capacity`
+    /// is the most attempts held at once, each taking 32 bytes once it has been used.
+    ///
+    /// A sequence without steps, with more than [`MAX_STEPS`], or beyond [`MAX_ALIKE`] is not
+    /// listened to: see [`Knocks::unwatched`].
+    pub fn new(watches: Vec<Watch>, avoid: &[Port], secret: [u64; 2], capacity: usize) -> Knocks {
+        let sequences = Sequences::new(watches, avoid);
+        Knocks {
+            table: Table::new(secret, capacity, &sequences.timeouts),
+            sequences,
+            now: Time::default(),
+            admitting: true,
+            counters: Counters::default(),
+        }
+    }
+
+    /// From now on only the attempts that have begun go on: others are begun elsewhere.
+    pub fn admit_no_more(&mut self) {
+        self.admitting = false;
     }
 
     /// Takes one packet. `ours` says whether a destination is one of our addresses.
+    ///
+    /// A packet whose time is before the latest seen is taken to be of that time.
     pub fn arrive(
         &mut self,
         arrival: &Arrival,
         ours: impl Fn(IpAddr) -> bool,
-        out: impl FnMut(Outcome),
+        mut out: impl FnMut(Outcome),
     ) {
-        let _ = (arrival, &ours, &out);
-        unimplemented!()
+        self.expire(arrival.time, &mut out);
+        let (key, flags) = match arrival.what {
+            What::Tcp { port, flags } => (u32::from(port), Some(flags)),
+            What::Udp { port } => (u32::from(port) | 1 << 16, None),
+        };
+        if !self.sequences.concerns(key) || !can_knock(arrival.source) {
+            return;
+        }
+        let packet = Packet {
+            key,
+            flags,
+            destination: arrival.destination,
+            to_us: ours(arrival.destination),
+        };
+        let source = pack(arrival.source);
+        let bucket = self.table.bucket(&source);
+        let mut under_way = Few::default();
+        for place in table::places(bucket, self.table.own(bucket, &source)) {
+            if let Some(node) = self.sequences.node(self.table.node(place)) {
+                under_way.push(node.family, place);
+            }
+        }
+        for &(_, place) in under_way.as_slice() {
+            self.go_on(place as usize, &packet, arrival.source, &mut out);
+        }
+        if !self.admitting {
+            return;
+        }
+        let mut begun = Few::default();
+        for family in self.sequences.begun_by(&packet) {
+            let mut others = under_way.as_slice().iter();
+            if others.all(|o| o.0 != family)
+                && self.sequences.families[family as usize].fits(&packet)
+            {
+                begun.push(family, 0);
+            }
+        }
+        // What this packet has begun does not give way to what it begins next.
+        let mut spared = 0;
+        for &(family, _) in begun.as_slice() {
+            let root = family + 1;
+            if self.goes_on(root, arrival.source, &mut out)
+                && let Some(place) = self.begin(root, bucket, &source, spared)
+            {
+                spared |= 1 << (place % WAYS);
+                self.tell(root, Kind::Stage, arrival.source, &mut out);
+            }
+        }
     }
 
-    /// Ends the attempts whose time is up at `now`, earliest first.
-    pub fn expire(&mut self, now: Time, out: impl FnMut(Outcome)) {
-        let _ = (now, &out);
-        unimplemented!()
+    /// Shows a packet to an attempt of its source.
+    fn go_on(
+        &mut self,
+        place: usize,
+        packet: &Packet,
+        source: IpAddr,
+        out: &mut impl FnMut(Outcome),
+    ) {
+        let number = self.table.node(place);
+        let Some(&node) = self.sequences.node(number) else {
+            return;
+        };
+        let family = &self.sequences.families[node.family as usize];
+        let queue = family.queue;
+        if !family.fits(packet) {
+            return;
+        }
+        if let Some(child) = self.sequences.child(&node, packet.key) {
+            if self.goes_on(child, source, out) {
+                self.table.advance(place, child);
+                self.tell(child, Kind::Stage, source, out);
+            } else {
+                self.table.remove(place, queue);
+            }
+            return;
+        }
+        match self.sequences.member(family, packet.key) {
+            None => return,
+            Some(Member::Step) if self.sequences.taken(&node, packet.key) => return,
+            Some(Member::Step) => self.counters.failed += 1,
+            Some(Member::Trap) => self.counters.trapped += 1,
+        }
+        self.table.remove(place, queue);
+        self.tell(number, Kind::Fail, source, out);
+    }
+
+    /// An attempt comes to a node: gives the grant if sequences end there, and whether others
+    /// go on.
+    fn goes_on(&mut self, number: u32, source: IpAddr, out: &mut impl FnMut(Outcome)) -> bool {
+        let Some(&node) = self.sequences.node(number) else {
+            return false;
+        };
+        if self.sequences.is_end(&node) {
+            self.counters.granted += 1;
+            self.tell(number, Kind::Grant, source, out);
+        }
+        self.sequences.goes_on(&node)
+    }
+
+    fn tell(&self, number: u32, kind: Kind, source: IpAddr, out: &mut impl FnMut(Outcome)) {
+        out(Outcome {
+            time: self.now,
+            source,
+            kind,
+            node: number,
+            stage: self.sequences.node(number).map_or(0, |node| node.stage),
+        });
+    }
+
+    /// Makes an attempt at a family's first step, in place of another if need be; gives its
+    /// place, if it got one.
+    fn begin(&mut self, root: u32, bucket: usize, source: &Source, spared: u8) -> Option<usize> {
+        let roots = self.sequences.families.len() as u32;
+        let limit = PER_SOURCE.max(self.sequences.most_begun);
+        let now = millis(self.now);
+        let place = match self.table.room(bucket, source, roots, limit, spared, now) {
+            Room::Free(place) => place,
+            Room::Instead(place) => {
+                self.counters.evicted += 1;
+                self.table
+                    .remove(place, self.queue_of(self.table.node(place)));
+                place
+            }
+            Room::Full => {
+                self.counters.evicted += 1;
+                return None;
+            }
+        };
+        self.table
+            .insert(place, source, root, self.queue_of(root), now);
+        Some(place)
+    }
+
+    /// The queue of a family's attempts, by one of its nodes.
+    fn queue_of(&self, number: u32) -> usize {
+        self.sequences.node(number).map_or(0, |node| {
+            self.sequences.families[node.family as usize].queue
+        })
+    }
+
+    /// Ends the attempts whose time is up at `now`, earliest first; of those whose time is up
+    /// at the same moment, those that began earlier.
+    pub fn expire(&mut self, now: Time, mut out: impl FnMut(Outcome)) {
+        self.now = self.now.max(now);
+        let now = millis(self.now);
+        while self.table.deadline() <= now
+            && let Some((place, queue)) = self.table.first()
+        {
+            let time = from_millis(self.table.deadline());
+            let (node, source) = (self.table.node(place), self.table.source(place));
+            self.table.remove(place, queue);
+            self.counters.timed_out += 1;
+            out(Outcome {
+                time,
+                source: unpack(&source),
+                kind: Kind::Timeout,
+                node,
+                stage: self.sequences.node(node).map_or(0, |n| n.stage),
+            });
+        }
     }
 
     /// When [`Knocks::expire`] has something to do next.
     pub fn next_deadline(&self) -> Option<Time> {
-        unimplemented!()
+        let deadline = self.table.deadline();
+        (deadline != u64::MAX).then(|| from_millis(deadline))
     }
 
-    /// The sequences that the attempt at `outcome.node` concerns: for a grant those that end
-    /// there, else all that lie behind it.
+    /// The sequences that the attempt at `outcome.node` concerns, in configuration order: for
+    /// a grant those that end there, else all that lie behind it.
     pub fn watches(&self, outcome: &Outcome) -> impl Iterator<Item = &Watch> {
-        let _ = outcome;
-        std::iter::empty()
+        let places = match (self.sequences.node(outcome.node), outcome.kind) {
+            (None, _) => &[],
+            (Some(node), Kind::Grant) => self.sequences.ends(node),
+            (Some(node), _) => self.sequences.behind(node),
+        };
+        places
+            .iter()
+            .map(|&place| &self.sequences.watches[place as usize])
+    }
+
+    /// The sequences that are not listened to: without steps, with more than [`MAX_STEPS`], or
+    /// one too many that share first step and target but neither flag condition nor timeout
+    /// ([`MAX_ALIKE`]).
+    pub fn unwatched(&self) -> impl Iterator<Item = &Watch> {
+        let all = self.sequences.watches.iter().zip(&self.sequences.watched);
+        all.filter(|(_, watched)| !**watched)
+            .map(|(watch, _)| watch)
+    }
+
+    /// The sequences that somebody who plainly tries all ports in order opens in spite of the
+    /// traps, each with that order in words: those of a single step, and those that leave no
+    /// room for a trap between their steps. In configuration order, each once.
+    pub fn swept(&self) -> impl Iterator<Item = (&Watch, &'static str)> {
+        traps::swept(&self.sequences)
+            .into_iter()
+            .map(|(place, sweep)| (&self.sequences.watches[place as usize], sweep))
     }
 
     /// Every port that must reach us: steps and traps, sorted, each once.
     pub fn ports(&self) -> Vec<Port> {
-        unimplemented!()
+        self.sequences.ports.clone()
     }
 
     /// The one flag condition that all sequences with TCP steps share, if they do.
     pub fn common_flags(&self) -> Option<TcpFlags> {
-        unimplemented!()
+        self.sequences.common_flags()
     }
 
     /// Attempts held, evicted, failed.
     pub fn counters(&self) -> Counters {
-        unimplemented!()
+        Counters {
+            held: self.table.held(),
+            ..self.counters
+        }
     }
 }
 
-/// Whether anybody can knock from this address: not unspecified, loopback, multicast,
-/// broadcast or v4-mapped.
+/// Neither sequences nor the table's secret belong in a log.
+impl fmt::Debug for Knocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Knocks")
+            .field("now", &self.now)
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a plain sweep of all ports opens a sequence of these steps however it is protected,
+/// and which. What else is configured can take the room for traps: [`Knocks::swept`] tells of
+/// a whole configuration.
+pub fn swept(steps: &[Port]) -> Option<&'static str> {
+    let watch = Watch {
+        door: 0,
+        knock: 0,
+        line: 0,
+        steps: steps.to_vec(),
+        timeout: Duration::ZERO,
+        flags: TcpFlags::REQUEST,
+        target: None,
+    };
+    let sequences = Sequences::new(vec![watch], &[]);
+    Some(traps::swept(&sequences).first()?.1)
+}
+
+/// Whether anybody can knock from this address.
+///
+/// Not from 0.0.0.0/8 (RFC 1122, 3.2.1.3), loopback, multicast or broadcast, from ::/96
+/// (unspecified, loopback, and the IPv4-compatible addresses that RFC 4291, 2.5.5.1 took out of
+/// use) or from a v4-mapped address, which is none on the wire. 240.0.0.0/4 is reserved, but
+/// Linux routes it and there are networks that use it. One of our own addresses is as good as
+/// any: a host may knock at itself.
 pub fn can_knock(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => {
-            !(a.is_unspecified() || a.is_loopback() || a.is_multicast() || a.is_broadcast())
+            !(a.octets()[0] == 0 || a.is_loopback() || a.is_multicast() || a.is_broadcast())
         }
         IpAddr::V6(a) => {
-            !(a.is_unspecified()
-                || a.is_loopback()
-                || a.is_multicast()
-                || a.to_ipv4_mapped().is_some())
+            let compatible = a.to_bits() >> 32 == 0;
+            !(compatible || a.is_multicast() || a.to_ipv4_mapped().is_some())
         }
     }
+}
+
+fn millis(time: Time) -> u64 {
+    time.0 / 1000
+}
+
+fn from_millis(millis: u64) -> Time {
+    Time(millis.saturating_mul(1000))
+}
+
+fn pack(address: IpAddr) -> Source {
+    let bits = match address {
+        IpAddr::V4(a) => a.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(a) => a.to_bits(),
+    };
+    [
+        (bits >> 96) as u32,
+        (bits >> 64) as u32,
+        (bits >> 32) as u32,
+        bits as u32,
+    ]
+}
+
+fn unpack(source: &Source) -> IpAddr {
+    let bits = source
+        .iter()
+        .fold(0, |bits, &word| bits << 32 | u128::from(word));
+    IpAddr::V6(Ipv6Addr::from_bits(bits)).to_canonical()
 }

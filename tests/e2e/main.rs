@@ -1,1 +1,32 @@
-fn main() {}
+//! End to end: the real programs, real packets, the real packet filter, in network namespaces.
+//! Needs root on Linux, with the programs that tests/setup.sh names.
+#![cfg(target_os = "linux")]
+
+mod harness;
+
+mod attempts;
+mod clients;
+mod commands;
+mod control;
+mod crash;
+mod flood;
+mod interfaces;
+mod leases;
+mod one_time;
+mod process;
+mod reload;
+mod rules;
+mod scans;
+mod sessions;
+
+use harness::Door;
+
+/// A sequence of mixed steps.
+const STEPS: [&str; 4] = ["7143", "2912/udp", "39001", "16044"];
+/// Another that shares no port with it.
+const OTHER: [&str; 4] = ["8351", "1207/udp", "52110", "30477"];
+
+/// A door that guards port 22 and opens it for so long to [`STEPS`].
+fn ssh(open_for: &str) -> Door {
+    Door::opens("ssh", "22/tcp", open_for).to(&STEPS)
+}

@@ -1,0 +1,222 @@
+//! What a configuration may say but had better not.
+
+mod neighbours;
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::mistake::{Parsed, Spot, Warning};
+use super::units;
+use super::{
+    Action, Commands, Config, Door, FirewallKind, Knock, Opens, Port, Protocol, Sequence, Steps,
+};
+
+pub(crate) use steps::in_a_textbook;
+
+/// A door open for longer than this is hardly closed.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// The flags of a segment by which connect(2) asks for a connection: SYN.
+const CONNECT: u8 = 0x02;
+
+/// Everything unwise in a configuration, in the order of its file, whose name `file` is for
+/// messages. `live`: the ports that services of this machine listen on, if the caller has looked.
+///
+/// About doors that get in each other's way, it is told apart: the same sequence (neither door
+/// can be opened without the other), one that begins with another (not without that other), and
+/// one that parts from another by a step already taken (there a packet that the network sends
+/// again is a step, elsewhere it is not).
+pub fn check(file: &str, parsed: &Parsed, live: &[Port]) -> Vec<Warning> {
+    let mut check = Check {
+        file,
+        parsed,
+        warnings: Vec::new(),
+    };
+    check.all(&live.iter().copied().collect());
+    check.warnings.sort_by_key(|warning| warning.place);
+    check.warnings
+}
+
+struct Check<'c> {
+    file: &'c str,
+    parsed: &'c Parsed,
+    warnings: Vec<Warning>,
+}
+
+/// A fixed sequence and where it stands.
+#[derive(Clone, Copy)]
+struct Fixed<'c> {
+    door: usize,
+    knock: usize,
+    steps: &'c [Port],
+    sequence: &'c Sequence,
+}
+
+impl Fixed<'_> {
+    fn spot(&self) -> Spot {
+        Spot::door(self.door).knock(self.knock).key("sequence")
+    }
+}
+
+impl<'c> Check<'c> {
+    fn warn(&mut self, spot: Spot, what: impl Into<String>, better: impl Into<String>) {
+        self.warnings.push(Warning {
+            file: self.file.to_owned(),
+            place: self.parsed.places.get(spot),
+            key: key_of(&self.parsed.config, spot),
+            what: what.into(),
+            better: better.into(),
+        });
+    }
+
+    fn all(&mut self, live: &BTreeSet<Port>) {
+        let config = &self.parsed.config;
+        let guarded = config
+            .doors
+            .iter()
+            .filter_map(|door| match &door.action {
+                Action::Open(opens) if opens.guard => Some(&opens.ports),
+                _ => None,
+            })
+            .flatten()
+            .copied()
+            .collect();
+        let mut fixed: Vec<Fixed<'c>> = Vec::new();
+        let mut opened: BTreeMap<Port, &'c str> = BTreeMap::new();
+        for (door, about) in config.doors.iter().enumerate() {
+            match &about.action {
+                Action::Open(opens) => {
+                    self.opens(door, about, opens, &guarded);
+                    opened.extend(opens.ports.iter().map(|&port| (port, about.name.as_str())));
+                }
+                Action::Command(commands) => self.commands(door, commands),
+            }
+            for (knock, Knock::Sequence(sequence)) in about.knocks.iter().enumerate() {
+                self.conditions(door, knock, sequence);
+                if let Steps::Fixed(steps) = &sequence.steps {
+                    fixed.push(Fixed {
+                        door,
+                        knock,
+                        steps,
+                        sequence,
+                    });
+                }
+            }
+        }
+        for fixed in &fixed {
+            self.steps(fixed, live, &opened);
+        }
+        self.neighbours(&fixed);
+    }
+
+    /// `guarded`: ports at which any door's guard stands.
+    fn opens(&mut self, door: usize, about: &Door, opens: &Opens, guarded: &BTreeSet<Port>) {
+        let spot = Spot::door(door);
+        if opens.open_for > LONG {
+            let long = units::show_duration(opens.open_for);
+            self.warn(
+                spot.key("open_for"),
+                format!("the door stands open for {long}"),
+                "a minute is enough to connect: a running session outlives the lease",
+            );
+        }
+        let config = &self.parsed.config;
+        let unguarded: Vec<String> = opens
+            .ports
+            .iter()
+            .filter(|port| !guarded.contains(port))
+            .map(Port::to_string)
+            .collect();
+        match config.firewall {
+            FirewallKind::Memory => self.warn(
+                spot.key("opens"),
+                "the firewall \"memory\" touches nothing: the door opens on paper only",
+                "choose another once the configuration is tried out",
+            ),
+            FirewallKind::Nft if !unguarded.is_empty() => self.warn(
+                spot.key("opens"),
+                format!(
+                    "no guard closes {}, so nothing opens: an accept of ours ends only our own \
+                     chain, what another table drops stays shut, what none drops is open to all",
+                    unguarded.join(", ")
+                ),
+                format!(
+                    "write guard = true in [door.{}] and let the other tables accept the port",
+                    about.name
+                ),
+            ),
+            FirewallKind::Nft | FirewallKind::None => {}
+        }
+    }
+
+    /// A start for one address and a stop for all.
+    fn commands(&mut self, door: usize, commands: &Commands) {
+        let of_one = |command: &str| command.contains("%IP%");
+        let stops = [
+            ("stop_command", &commands.stop, &commands.start),
+            (
+                "stop_command_6",
+                &commands.stop_6,
+                commands.start_6.as_ref().unwrap_or(&commands.start),
+            ),
+        ];
+        for (key, stop, start) in stops {
+            let stop = stop.as_deref().unwrap_or_default();
+            if !stop.is_empty() && of_one(start) && !of_one(stop) {
+                self.warn(
+                    Spot::door(door).key(key),
+                    "without %IP% it does the same for every address, and so may end others' leases",
+                    "write the command that undoes the start command for %IP%",
+                );
+            }
+        }
+    }
+
+    /// `target` and `tcpflags` that hardly anybody can meet.
+    fn conditions(&mut self, door: usize, knock: usize, sequence: &Sequence) {
+        let spot = Spot::door(door).knock(knock);
+        if let Some(target) = sequence.target.filter(|target| target.is_loopback()) {
+            self.warn(
+                spot.key("target"),
+                format!(
+                    "nobody can knock here: {target} is reached only from this machine, whose \
+                     knocks do not count"
+                ),
+                "name an address that others reach, or leave the key out",
+            );
+        }
+        let tcp = match &sequence.steps {
+            Steps::Fixed(steps) => steps.iter().any(|step| step.protocol == Protocol::Tcp),
+            Steps::OneTime(_) => true,
+        };
+        if tcp && sequence.flags.mask == 0 {
+            self.warn(
+                spot.key("tcpflags"),
+                "any TCP segment counts as a step, an answer to a connection of our own too",
+                "leave the key out: then only requests for a connection count",
+            );
+        } else if tcp && !sequence.flags.accept(CONNECT) {
+            self.warn(
+                spot.key("tcpflags"),
+                "no ordinary connection has such flags: postern, knock, nc and telnet cannot knock",
+                "leave the key out, or knock with a tool that makes raw packets",
+            );
+        }
+    }
+}
+
+fn key_of(config: &Config, spot: Spot) -> String {
+    let mut key = String::new();
+    if let Some(door) = spot.door.and_then(|at| config.doors.get(at)) {
+        key = format!("door.{}", door.name);
+    }
+    if spot.knock.is_some() {
+        key.push_str(".knock");
+    }
+    if !spot.key.is_empty() {
+        key.push('.');
+        key.push_str(spot.key);
+    }
+    key
+}

@@ -1,0 +1,338 @@
+//! postern.toml -> [`Config`], or every mistake with its place.
+//!
+//! The keys, their defaults and bounds ([`bounds`](super::bounds) holds the numbers). Durations
+//! are whole numbers with units, `"500ms"`, `"30s"`, `"1h30m"`, `"7d"`; ports are `"22/tcp"`,
+//! `"53/udp"`, or `"22"` or `22` for TCP; paths are absolute.
+//!
+//! | at the top | default | what |
+//! |---|---|---|
+//! | `interface` | none: `posternd -i` must give it | a name or a list of 1 to 64, each 1 to 15 bytes without blanks, `/` and `:` |
+//! | `log` | `"syslog"` | `"syslog"`, `"stderr"` or a file |
+//! | `firewall` | `"none"`; must be given where a door has `opens` | `"nft"`, `"memory"` (nothing is touched, everything shown) or `"none"` (command doors only) |
+//! | `user` | `_postern`, or `nobody` where there is none | whom the listener becomes; not root |
+//! | `pidfile` | none | a file |
+//! | `control` | `/var/run/postern.sock` | the socket that posternctl speaks to, at most 103 bytes |
+//! | `state` | `/var/db/postern` on FreeBSD, `/var/lib/postern` elsewhere | the directory of the journal |
+//! | `[door.NAME]` | at least one, at most 1024 | NAME: a letter, then letters, digits, `-`, `_`, at most 24 |
+//!
+//! | in `[door.NAME]` | default | what |
+//! |---|---|---|
+//! | `opens` | | a list of 1 to 64 ports, each once; a door has this or `start_command` |
+//! | `open_for` | must be given with `opens` | how long, `"1s"` to `"7d"` |
+//! | `guard` | `false` | whether a deny rule of ours stands behind; only with `opens` |
+//! | `start_command` | | run at a grant, `%IP%` stands for the address; at most 65536 bytes |
+//! | `stop_command` | none: the door has no lease | run `cmd_timeout` after the (last) grant |
+//! | `start_command_6` | as `start_command` | the same for IPv6 addresses; empty: nothing is run |
+//! | `stop_command_6` | as `stop_command` | the same for IPv6 addresses; empty: nothing is run |
+//! | `cmd_timeout` | `"10s"` | from start to stop, `"1s"` to `"7d"`; only with `stop_command` |
+//! | `run_limit` | `"60s"` | when a command still running is killed, `"1s"` to `"1h"`; only with `start_command` |
+//! | `max_leases` | `1024` | leases at once, 1 to 65536; not where there is no lease |
+//! | `[[door.NAME.knock]]` | at least one, at most 256 | each opens the door |
+//!
+//! | in `[[door.NAME.knock]]` | default | what |
+//! |---|---|---|
+//! | `sequence` | | a list of 1 to 32 ports, a step also as knockd writes it, `"2912:udp"`; a knock has this or `one_time_sequences` |
+//! | `one_time_sequences` | | a file of sequences, one a line, each used once; every list for one knock only |
+//! | `seq_timeout` | `"10s"` | from the first step to the last, `"1s"` to `"10m"` |
+//! | `tcpflags` | `["syn", "!ack", "!rst", "!fin"]`, a connection request | a list of `fin` `syn` `rst` `psh` `ack` `urg` that must be set, or unset with `!` before it; others do not matter; `[]`: any segment; not where no step is TCP |
+//! | `target` | any address of ours | the destination address instead |
+//!
+//! A sequence whose every step is the port just above (or just below) the last is refused: a
+//! port sweep would open it, since no trap fits between.
+
+mod door;
+pub(crate) mod keys;
+mod knock;
+mod reader;
+mod syntax;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::de::{DeTable, DeValue};
+
+use super::bounds;
+use super::mistake::{Mistake, Parsed, Places, Wrong, quote};
+use super::{Config, FirewallKind, LogTo};
+use keys::Kind;
+use reader::{Field, Reader, Table};
+
+/// How many mistakes are reported in one go.
+pub const MOST_MISTAKES: usize = 50;
+
+/// Reads a configuration; `file` is its name for messages. Pure: nothing is opened, no name
+/// looked up.
+///
+/// # Errors
+/// Every mistake, in the order of the text.
+pub fn parse(file: &str, text: &str) -> Result<Config, Vec<Mistake>> {
+    read(file, text).map(|parsed| parsed.config)
+}
+
+/// [`parse`] that also tells where things stand, for [`check`](super::check::check).
+///
+/// # Errors
+/// Every mistake, in the order of the text.
+pub fn read(file: &str, text: &str) -> Result<Parsed, Vec<Mistake>> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let reader = Reader::new(text, syntax::mistakes(text, tree.get_ref(), &errors));
+    let mut places = Places::default();
+    let config = top(&reader, tree.get_ref(), &mut places);
+    let mistakes = reader.mistakes(file);
+    match config {
+        Some(config) if mistakes.is_empty() => Ok(Parsed { config, places }),
+        _ => Err(mistakes),
+    }
+}
+
+/// Paths by what they are for: no two keys may name the same.
+#[derive(Default)]
+struct Paths(BTreeMap<PathBuf, String>);
+
+impl Paths {
+    fn claim(&mut self, reader: &Reader<'_>, field: &Field<'_, '_>, path: &PathBuf) {
+        if let Some(owner) = self.0.get(path) {
+            let what = format!(
+                "{} is given to {owner} already",
+                quote(&path.to_string_lossy())
+            );
+            reader.refuse(field, Wrong::new(what, "name another"));
+        } else {
+            self.0.insert(path.clone(), field.key.clone());
+        }
+    }
+}
+
+fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<Config> {
+    let table = Table::new(reader, String::new(), 0..0, Kind::Top, tree);
+    let mut paths = Paths::default();
+    let mut path = |key, bounds| {
+        let field = table.get(key)?;
+        let path = reader.path(&field, bounds)?;
+        paths.claim(reader, &field, &path);
+        Some(path)
+    };
+    let pidfile = path("pidfile", &bounds::PATH);
+    let control = path("control", &bounds::CONTROL_PATH);
+    let state = path("state", &bounds::PATH);
+    let interfaces = match table.get("interface") {
+        Some(field) => interfaces(reader, &field),
+        None => Some(Vec::new()),
+    };
+    let log = match table.get("log") {
+        Some(field) => log(reader, &field, &mut paths),
+        None => Some(LogTo::Syslog),
+    };
+    let user = table.get("user").and_then(|field| user(reader, &field));
+    let firewall = table.get("firewall").map(|field| {
+        let kind = firewall(reader, &field);
+        (field, kind)
+    });
+    let doors = doors(reader, &table, places, &mut paths);
+
+    let opening = doors.iter().find_map(|door| door.opens.as_ref());
+    match (&firewall, opening) {
+        (Some((field, Some(FirewallKind::None))), Some((name, _))) => {
+            let what = format!("\"none\" opens no ports, but door {name} has opens");
+            reader.refuse(
+                field,
+                Wrong::new(what, "write \"nft\" (or \"memory\" to try it out)"),
+            );
+        }
+        (None, Some((name, span))) if !table.given("firewall") => {
+            let what = format!("missing, but door {name} has opens");
+            let right = "write firewall = \"nft\" (or \"memory\" to try it out) at the top";
+            reader.note_absent(span, "firewall", Wrong::new(what, right));
+        }
+        _ => {}
+    }
+    Some(Config {
+        interfaces: interfaces?,
+        log: log?,
+        firewall: match firewall {
+            Some((_, kind)) => kind?,
+            None => FirewallKind::None,
+        },
+        user,
+        pidfile,
+        control: control.unwrap_or_else(|| bounds::CONTROL.into()),
+        state: state.unwrap_or_else(|| bounds::STATE.into()),
+        doors: doors
+            .into_iter()
+            .map(|door| door.door)
+            .collect::<Option<_>>()?,
+    })
+}
+
+fn doors(
+    reader: &Reader<'_>,
+    table: &Table<'_, '_>,
+    places: &mut Places,
+    paths: &mut Paths,
+) -> Vec<door::Read> {
+    const RIGHT: &str = "give every door a table of its own, [door.NAME]";
+    let given = match table.get("door") {
+        None => Vec::new(),
+        Some(field) => match field.value {
+            DeValue::Table(doors) => reader::in_order(doors),
+            _ => {
+                let what = format!("{} cannot stand here", field.kind());
+                reader.refuse(&field, Wrong::new(what, RIGHT));
+                return Vec::new();
+            }
+        },
+    };
+    let misspelt = table.given("door") && table.get("door").is_none();
+    if given.is_empty() && !misspelt {
+        let right = "add [door.NAME] with opens or start_command, and a [[door.NAME.knock]] to it";
+        reader.note_absent(&(0..0), "door", Wrong::new("there is no door", right));
+    }
+    let most = *bounds::DOORS.end();
+    if let Some((key, _)) = given.get(most) {
+        let what = format!("{} doors are too many", given.len());
+        reader.note(
+            &key.span(),
+            "door",
+            Wrong::new(what, format!("write {most} at most")),
+        );
+    }
+    let mut all = Vec::new();
+    for (at, (key, value)) in given.into_iter().take(most).enumerate() {
+        all.push(door::read(reader, at, key, value, places, paths));
+    }
+    all
+}
+
+fn interfaces(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<String>> {
+    const RIGHT: &str = "write the name of an interface, or a list of names";
+    let items = match field.value {
+        DeValue::Array(_) => reader.list(field, RIGHT)?,
+        _ => vec![field.clone()],
+    };
+    if !bounds::INTERFACES.contains(&items.len()) {
+        let what = length(items.len(), "interfaces");
+        let right = format!(
+            "write 1 to {}, or leave the key out and say posternd -i NAME",
+            bounds::INTERFACES.end()
+        );
+        reader.refuse(field, Wrong::new(what, right));
+        return None;
+    }
+    let mut names: Vec<String> = Vec::new();
+    for item in &items {
+        let name = reader.text(item, RIGHT);
+        let name = name.and_then(|name| reader.kept(item, interface_name(name).map(|()| name)))?;
+        if names.iter().any(|known| known == name) {
+            let what = format!("{} stands here twice", quote(name));
+            reader.refuse(item, Wrong::new(what, "name each interface once"));
+        }
+        names.push(name.to_owned());
+    }
+    Some(names)
+}
+
+/// Whether this can be the name of an interface, on FreeBSD and on Linux.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn interface_name(name: &str) -> Result<(), Wrong> {
+    let odd = |c: char| c.is_control() || c.is_whitespace() || c == '/' || c == ':';
+    if bounds::INTERFACE_NAME.contains(&name.len()) && !name.contains(odd) {
+        Ok(())
+    } else {
+        Err(Wrong::new(
+            format!("{} cannot be the name of an interface", quote(name)),
+            format!(
+                "write a name as ifconfig(8) shows it, at most {} characters",
+                bounds::INTERFACE_NAME.end()
+            ),
+        ))
+    }
+}
+
+fn log(reader: &Reader<'_>, field: &Field<'_, '_>, paths: &mut Paths) -> Option<LogTo> {
+    const RIGHT: &str = "write \"syslog\", \"stderr\" or an absolute path";
+    match reader.text(field, RIGHT)? {
+        "syslog" => Some(LogTo::Syslog),
+        "stderr" => Some(LogTo::Stderr),
+        text if text.starts_with('/') => {
+            let path = reader.path(field, &bounds::PATH)?;
+            paths.claim(reader, field, &path);
+            Some(LogTo::File(path))
+        }
+        text => {
+            let what = format!("{} is nothing to log to", quote(text));
+            reader.refuse(field, Wrong::new(what, RIGHT));
+            None
+        }
+    }
+}
+
+fn user(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<String> {
+    let name = reader.text(field, "write the name of a user in quotes")?;
+    let wrong = if name == "root" || name == "toor" || name == "0" {
+        let right = "write a user of its own, such as \"_postern\", or leave the key out";
+        Wrong::new("the listener would keep root's privileges", right)
+    } else if name.is_empty()
+        || name.len() > 32
+        || name.starts_with('-')
+        || name.contains(|c: char| c.is_control() || c.is_whitespace() || c == ':' || c == '/')
+    {
+        let what = format!("{} cannot be the name of a user", quote(name));
+        Wrong::new(what, "write one as in passwd(5), such as \"_postern\"")
+    } else {
+        return Some(name.to_owned());
+    };
+    reader.refuse(field, wrong);
+    None
+}
+
+fn firewall(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<FirewallKind> {
+    const RIGHT: &str = "write \"nft\", \"memory\" or \"none\"";
+    let what = match reader.text(field, RIGHT)? {
+        "nft" => return Some(FirewallKind::Nft),
+        "memory" => return Some(FirewallKind::Memory),
+        "none" => return Some(FirewallKind::None),
+        text @ ("ipfw" | "pf") => format!("this version does not drive {text}"),
+        text => format!("{} is no packet filter known here", quote(text)),
+    };
+    reader.refuse(field, Wrong::new(what, RIGHT));
+    None
+}
+
+/// Whether this can be the name of a door.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn door_name(name: &str) -> Result<(), Wrong> {
+    let fits = bounds::DOOR_NAME.contains(&name.chars().count())
+        && name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if fits {
+        Ok(())
+    } else {
+        Err(Wrong::new(
+            format!("{} cannot be the name of a door", quote(name)),
+            format!(
+                "begin with a letter, go on with letters, digits, - and _, {} characters at most",
+                bounds::DOOR_NAME.end()
+            ),
+        ))
+    }
+}
+
+/// What is wrong with a list of `given` items.
+fn length(given: usize, items: &str) -> String {
+    match given {
+        0 => "the list is empty".to_owned(),
+        _ => format!("{given} {items} are too many"),
+    }
+}
+
+/// From the beginning of one span to the end of the other.
+fn joined(first: &Range<usize>, last: &Range<usize>) -> Range<usize> {
+    first.start.min(last.start)..first.end.max(last.end)
+}

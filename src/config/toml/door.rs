@@ -1,0 +1,298 @@
+//! `[door.NAME]`
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeString, DeValue};
+
+use super::super::mistake::{Places, Spot, Wrong};
+use super::super::{Action, Commands, Door, Knock, Opens, Port, bounds};
+use super::keys::Kind;
+use super::reader::{Field, Reader, Table, dotted};
+use super::{Paths, door_name, joined, knock, length};
+
+/// Keys of doors that open ports, and of doors that run commands.
+const OF_OPENS: [&str; 2] = ["open_for", "guard"];
+const OF_COMMANDS: [&str; 6] = [
+    "start_command",
+    "stop_command",
+    "start_command_6",
+    "stop_command_6",
+    "cmd_timeout",
+    "run_limit",
+];
+
+/// A door that was read.
+pub(super) struct Read {
+    /// `None` where there was a mistake.
+    pub door: Option<Door>,
+    /// Its name and where `opens` stands, if it has that.
+    pub opens: Option<(String, Range<usize>)>,
+}
+
+/// Door number `at`.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    at: usize,
+    key: &Spanned<DeString<'_>>,
+    value: &Spanned<DeValue<'_>>,
+    places: &mut Places,
+    paths: &mut Paths,
+) -> Read {
+    let name = key.get_ref().to_string();
+    let path = dotted("door", &name);
+    places.set(Spot::door(at), reader.place(&key.span()));
+    let named = door_name(&name)
+        .map_err(|wrong| reader.note(&key.span(), path.clone(), wrong))
+        .is_ok();
+    let entries = match value.get_ref() {
+        DeValue::Table(entries) => entries,
+        other => {
+            let what = match other {
+                DeValue::Array(_) => "a door cannot be a list",
+                _ => "a door must be a table",
+            };
+            let right = format!("write [{path}], in single brackets");
+            reader.note(
+                &joined(&key.span(), &value.span()),
+                path,
+                Wrong::new(what, right),
+            );
+            return Read {
+                door: None,
+                opens: None,
+            };
+        }
+    };
+    let table = Table::new(reader, path, key.span(), Kind::Door, entries);
+    for &key in Kind::Door.keys() {
+        if let Some(field) = table.get(key) {
+            places.set(Spot::door(at).key(key), reader.place(&field.span));
+        }
+    }
+    let action = action(reader, at, &table, places);
+    let max_leases = match table.get("max_leases") {
+        Some(field) => reader.count(&field, &bounds::LEASES),
+        None => Some(bounds::MAX_LEASES),
+    };
+    let knocks = knocks(reader, at, &table, places, paths);
+    let opens = table
+        .get("opens")
+        .map(|field| (name.clone(), field.span.clone()));
+    let whole = || {
+        Some(Door {
+            name,
+            action: action?,
+            knocks: knocks?,
+            max_leases: max_leases?,
+        })
+    };
+    Read {
+        door: if named { whole() } else { None },
+        opens,
+    }
+}
+
+fn action(
+    reader: &Reader<'_>,
+    at: usize,
+    table: &Table<'_, '_>,
+    places: &mut Places,
+) -> Option<Action> {
+    match (table.given("opens"), table.given("start_command")) {
+        (true, false) => {
+            table.refuse(
+                reader,
+                &OF_COMMANDS,
+                "the key has no meaning in a door with opens",
+                "leave it out, or make a door with start_command",
+            );
+            opens(reader, at, table, places).map(Action::Open)
+        }
+        (false, true) => {
+            table.refuse(
+                reader,
+                &OF_OPENS,
+                "the key has no meaning in a door with start_command",
+                "leave it out, or make a door with opens",
+            );
+            commands(reader, table).map(Action::Command)
+        }
+        (true, true) => {
+            table.refuse(
+                reader,
+                &["start_command"],
+                "a door cannot have both opens and start_command",
+                "make two doors",
+            );
+            None
+        }
+        (false, false) => {
+            let wrong = Wrong::new(
+                "nothing happens at this door",
+                "write opens = [\"22/tcp\"], or a start_command",
+            );
+            reader.note_absent(&table.span, table.name.clone(), wrong);
+            None
+        }
+    }
+}
+
+fn opens(
+    reader: &Reader<'_>,
+    at: usize,
+    table: &Table<'_, '_>,
+    places: &mut Places,
+) -> Option<Opens> {
+    let ports = table
+        .get("opens")
+        .and_then(|field| ports(reader, at, &field, places));
+    let open_for = match table.get("open_for") {
+        Some(field) => reader.duration(&field, &bounds::OPEN_FOR),
+        None => {
+            if !table.given("open_for") {
+                let wrong = Wrong::new("missing", "write how long, such as open_for = \"30s\"");
+                reader.note_absent(&table.span, table.dotted("open_for"), wrong);
+            }
+            None
+        }
+    };
+    let guard = match table.get("guard") {
+        Some(field) => reader.boolean(&field),
+        None => Some(false),
+    };
+    Some(Opens {
+        ports: ports?,
+        open_for: open_for?,
+        guard: guard?,
+    })
+}
+
+fn ports(
+    reader: &Reader<'_>,
+    at: usize,
+    field: &Field<'_, '_>,
+    places: &mut Places,
+) -> Option<Vec<Port>> {
+    let items = reader.list(field, "write a list of ports such as [\"22/tcp\"]")?;
+    if !bounds::OPENS.contains(&items.len()) {
+        let what = length(items.len(), "ports");
+        let right = format!("write {} to {}", bounds::OPENS.start(), bounds::OPENS.end());
+        reader.refuse(field, Wrong::new(what, right));
+        return None;
+    }
+    let mut ports: Vec<Port> = Vec::new();
+    let mut whole = true;
+    for (item_at, item) in items.iter().enumerate() {
+        places.set(
+            Spot::door(at).key("opens").item(item_at),
+            reader.place(&item.span),
+        );
+        match reader.port(item) {
+            Some(port) if ports.contains(&port) => {
+                let what = format!("{port} stands here twice");
+                reader.refuse(item, Wrong::new(what, "name each port once"));
+            }
+            Some(port) => ports.push(port),
+            None => whole = false,
+        }
+    }
+    whole.then_some(ports)
+}
+
+fn commands(reader: &Reader<'_>, table: &Table<'_, '_>) -> Option<Commands> {
+    let command = |key, may_be_empty| match table.get(key) {
+        Some(field) => reader.command(&field, may_be_empty).map(Some),
+        None => Some(None),
+    };
+    let start = command("start_command", false);
+    let start_6 = command("start_command_6", true);
+    let stop = command("stop_command", false);
+    let stop_6 = command("stop_command_6", true);
+    if !table.given("stop_command") {
+        table.refuse(
+            reader,
+            &["stop_command_6", "cmd_timeout", "max_leases"],
+            "the key has no meaning without stop_command: the door has no lease",
+            "add stop_command, or leave it out",
+        );
+    }
+    if let (Some(Some(start)), Some(Some(stop))) = (&start_6, &stop_6)
+        && start.is_empty()
+        && !stop.is_empty()
+    {
+        table.refuse(
+            reader,
+            &["stop_command_6"],
+            "it would never be run: start_command_6 is empty",
+            "leave it out, or write a start_command_6",
+        );
+    }
+    let duration = |key, bounds, default| match table.get(key) {
+        Some(field) => reader.duration(&field, bounds),
+        None => Some(default),
+    };
+    let cmd_timeout = duration("cmd_timeout", &bounds::OPEN_FOR, bounds::CMD_TIMEOUT);
+    let run_limit = duration("run_limit", &bounds::RUN_LIMITS, bounds::RUN_LIMIT);
+    Some(Commands {
+        start: start??,
+        start_6: start_6?,
+        stop: stop?,
+        stop_6: stop_6?,
+        cmd_timeout: cmd_timeout?,
+        run_limit: run_limit?,
+    })
+}
+
+fn knocks(
+    reader: &Reader<'_>,
+    at: usize,
+    table: &Table<'_, '_>,
+    places: &mut Places,
+    paths: &mut Paths,
+) -> Option<Vec<Knock>> {
+    let right = format!("write [[{}]], in double brackets", table.dotted("knock"));
+    let Some(field) = table.get("knock") else {
+        if !table.given("knock") {
+            let wrong = Wrong::new(
+                "nobody can knock at this door",
+                format!("add [[{}]] with a sequence", table.dotted("knock")),
+            );
+            reader.note_absent(&table.span, table.name.clone(), wrong);
+        }
+        return None;
+    };
+    if let DeValue::Table(entries) = field.value {
+        let what = "a door may have several knocks, so they are a list of tables";
+        reader.refuse(&field, Wrong::new(what, right));
+        let spot = Spot::door(at).knock(0);
+        let table = Table::new(reader, field.key, field.span, Kind::Knock, entries);
+        knock::read(reader, spot, &table, places, paths);
+        return None;
+    }
+    let items = reader.list(&field, &right)?;
+    if !bounds::KNOCKS.contains(&items.len()) {
+        let what = length(items.len(), "knocks");
+        let right = format!(
+            "write {} to {}",
+            bounds::KNOCKS.start(),
+            bounds::KNOCKS.end()
+        );
+        reader.refuse(&field, Wrong::new(what, right));
+        return None;
+    }
+    let mut knocks = Vec::new();
+    for (knock_at, item) in items.iter().enumerate() {
+        let spot = Spot::door(at).knock(knock_at);
+        places.set(spot, reader.place(&item.span));
+        let DeValue::Table(entries) = item.value else {
+            let what = format!("{} cannot stand here", item.kind());
+            reader.refuse(item, Wrong::new(what, right.clone()));
+            continue;
+        };
+        let (key, span) = (item.key.clone(), item.span.clone());
+        let table = Table::new(reader, key, span, Kind::Knock, entries);
+        knocks.extend(knock::read(reader, spot, &table, places, paths));
+    }
+    (knocks.len() == items.len()).then_some(knocks)
+}

@@ -1,0 +1,147 @@
+//! Which keys stand in which table, and what a misspelt one may have meant.
+
+use super::super::mistake::Wrong;
+
+/// The tables of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The file itself.
+    Top,
+    /// `[door.NAME]`
+    Door,
+    /// `[[door.NAME.knock]]`
+    Knock,
+}
+
+const ALL: [Kind; 3] = [Kind::Top, Kind::Door, Kind::Knock];
+
+/// Names that knockd.conf and others have for our keys, in small letters.
+const ELSEWHERE: [(&str, &str); 13] = [
+    ("command", "start_command"),
+    ("command_6", "start_command_6"),
+    ("timeout", "seq_timeout"),
+    ("usesyslog", "log"),
+    ("logfile", "log"),
+    ("log_file", "log"),
+    ("doors", "door"),
+    ("knocks", "knock"),
+    ("port", "opens"),
+    ("ports", "opens"),
+    ("steps", "sequence"),
+    ("flags", "tcpflags"),
+    ("duration", "open_for"),
+];
+
+impl Kind {
+    /// The keys of this table, as the manual orders them.
+    pub(super) fn keys(self) -> &'static [&'static str] {
+        match self {
+            Kind::Top => &[
+                "interface",
+                "log",
+                "firewall",
+                "user",
+                "pidfile",
+                "control",
+                "state",
+                "door",
+            ],
+            Kind::Door => &[
+                "opens",
+                "open_for",
+                "guard",
+                "start_command",
+                "stop_command",
+                "start_command_6",
+                "stop_command_6",
+                "cmd_timeout",
+                "run_limit",
+                "max_leases",
+                "knock",
+            ],
+            Kind::Knock => &[
+                "sequence",
+                "one_time_sequences",
+                "seq_timeout",
+                "tcpflags",
+                "target",
+            ],
+        }
+    }
+
+    /// Where to write a key of such a table, seen from the table `name`.
+    fn place(self, name: &str) -> String {
+        let mut parts = name.splitn(3, '.');
+        let door = match (parts.next(), parts.next()) {
+            (Some("door"), Some(door)) => door,
+            _ => "NAME",
+        };
+        match self {
+            Kind::Top => "at the top, before the first [table]".to_owned(),
+            Kind::Door => format!("in [door.{door}]"),
+            Kind::Knock => format!("in [[door.{door}.knock]]"),
+        }
+    }
+
+    /// The key of this table that leads to tables of kind `inner`.
+    fn towards(self, inner: Kind) -> Option<&'static str> {
+        match (self, inner) {
+            (Kind::Top, Kind::Door | Kind::Knock) => Some("door"),
+            (Kind::Door, Kind::Knock) => Some("knock"),
+            _ => None,
+        }
+    }
+
+    /// If `key` is unknown in this table, whose name is `name`: the key of this table that it
+    /// stands for, if any, and what to say.
+    pub(super) fn unknown(self, name: &str, key: &str) -> Option<(Option<&'static str>, Wrong)> {
+        const WHAT: &str = "unknown key";
+        if self.keys().contains(&key) {
+            return None;
+        }
+        let small = key.to_ascii_lowercase();
+        let synonym = ELSEWHERE.iter().find(|(name, _)| *name == small);
+        let synonym = synonym.map(|&(_, ours)| ours);
+        let same =
+            |given: &str, keys: &[&'static str]| keys.iter().copied().find(|&known| known == given);
+        // This table's keys go before others'.
+        let meant = |near: &dyn Fn(&[&'static str]) -> Option<&'static str>| {
+            let mut kinds = [self].into_iter().chain(ALL);
+            kinds.find_map(|kind| Some((kind, near(kind.keys())?)))
+        };
+        let meant = meant(&|keys| same(&small, keys))
+            .or_else(|| meant(&|keys| same(synonym?, keys)))
+            .or_else(|| meant(&|keys| nearest(&small, keys)));
+        Some(match meant {
+            None => {
+                let keys = self.keys().join(", ");
+                let right = format!("keys known here are {keys}");
+                (None, Wrong::new(WHAT, right))
+            }
+            Some((home, meant)) if home == self => {
+                let right = format!("the nearest known one is {meant}");
+                (Some(meant), Wrong::new(WHAT, right))
+            }
+            Some((home, meant)) => {
+                let place = home.place(name);
+                let wrong = if meant == key {
+                    Wrong::new("the key does not belong here", format!("write it {place}"))
+                } else {
+                    let right = format!("the nearest known one is {meant}, {place}");
+                    Wrong::new(WHAT, right)
+                };
+                (self.towards(home), wrong)
+            }
+        })
+    }
+}
+
+/// The nearest of `known`, if it is near: a third of its letters wrong at most.
+pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    known
+        .iter()
+        .map(|&known| (strsim::osa_distance(given, known), known))
+        .filter(|(distance, known)| distance * 3 <= known.len())
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, known)| known)
+}

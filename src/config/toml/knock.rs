@@ -1,0 +1,184 @@
+//! `[[door.NAME.knock]]`
+
+use std::net::IpAddr;
+
+use super::super::mistake::{Places, Spot, Wrong, quote};
+use super::super::{Knock, Port, Protocol, Sequence, Steps, TcpFlags, bounds, units};
+use super::Paths;
+use super::keys::Kind;
+use super::reader::{Field, Reader, Table};
+
+/// The knock at `spot`.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    spot: Spot,
+    table: &Table<'_, '_>,
+    places: &mut Places,
+    paths: &mut Paths,
+) -> Option<Knock> {
+    for &key in Kind::Knock.keys() {
+        if let Some(field) = table.get(key) {
+            places.set(spot.key(key), reader.place(&field.span));
+        }
+    }
+    let steps = match (table.given("sequence"), table.given("one_time_sequences")) {
+        (true, false) => table
+            .get("sequence")
+            .and_then(|field| sequence(reader, spot, &field, places))
+            .map(Steps::Fixed),
+        (false, true) => table.get("one_time_sequences").and_then(|field| {
+            let path = reader.path(&field, &bounds::PATH)?;
+            paths.claim(reader, &field, &path);
+            Some(Steps::OneTime(path))
+        }),
+        (true, true) => {
+            table.refuse(
+                reader,
+                &["one_time_sequences"],
+                "a knock cannot have both sequence and one_time_sequences",
+                "make two knocks",
+            );
+            None
+        }
+        (false, false) => {
+            let wrong = Wrong::new(
+                "the knock has no steps",
+                "write sequence = [...] as posternctl keygen --sequence prints it",
+            );
+            reader.note_absent(&table.span, table.name.clone(), wrong);
+            None
+        }
+    };
+    let timeout = match table.get("seq_timeout") {
+        Some(field) => reader.duration(&field, &bounds::SEQ_TIMEOUTS),
+        None => Some(bounds::SEQ_TIMEOUT),
+    };
+    let flags = match table.get("tcpflags") {
+        Some(field) => {
+            if let Some(Steps::Fixed(steps)) = &steps
+                && steps.iter().all(|step| step.protocol == Protocol::Udp)
+            {
+                let what = "no step of the sequence is TCP";
+                reader.refuse(&field, Wrong::new(what, "leave the key out"));
+            }
+            tcpflags(reader, &field)
+        }
+        None => Some(TcpFlags::REQUEST),
+    };
+    let target = match table.get("target") {
+        Some(field) => target(reader, &field).map(Some),
+        None => Some(None),
+    };
+    Some(Knock::Sequence(Sequence {
+        steps: steps?,
+        timeout: timeout?,
+        flags: flags?,
+        target: target?,
+    }))
+}
+
+fn sequence(
+    reader: &Reader<'_>,
+    spot: Spot,
+    field: &Field<'_, '_>,
+    places: &mut Places,
+) -> Option<Vec<Port>> {
+    let items = reader.list(
+        field,
+        "write a list of ports such as [\"7143\", \"2912/udp\"]",
+    )?;
+    if items.is_empty() {
+        let what = "the list is empty";
+        let right = "write what posternctl keygen --sequence prints";
+        reader.refuse(field, Wrong::new(what, right));
+        return None;
+    }
+    if !bounds::STEPS.contains(&items.len()) {
+        reader.refuse(field, units::too_many_steps(items.len()));
+        return None;
+    }
+    let steps: Vec<Option<Port>> = items.iter().map(|item| reader.port(item)).collect();
+    for (at, item) in items.iter().enumerate() {
+        places.set(spot.key("sequence").item(at), reader.place(&item.span));
+    }
+    let steps = steps.into_iter().collect::<Option<Vec<Port>>>()?;
+    if is_a_sweep(&steps) {
+        let what = "each step is the port next to the last: a port sweep opens the door";
+        let right = "leave gaps for traps, as posternctl keygen --sequence does";
+        reader.refuse(field, Wrong::new(what, right));
+    }
+    Some(steps)
+}
+
+/// Whether every step is the port just above, or every one just below, the one before it: then
+/// no trap fits between them.
+fn is_a_sweep(steps: &[Port]) -> bool {
+    let every = |by: i32| {
+        steps.windows(2).all(|pair| {
+            pair[0].protocol == pair[1].protocol
+                && i32::from(pair[1].number) - i32::from(pair[0].number) == by
+        })
+    };
+    steps.len() > 1 && (every(1) || every(-1))
+}
+
+/// Flags by their knockd names and their bits (RFC 9293, 3.1).
+const FLAGS: [(&str, u8); 6] = [
+    ("fin", 0x01),
+    ("syn", 0x02),
+    ("rst", 0x04),
+    ("psh", 0x08),
+    ("ack", 0x10),
+    ("urg", 0x20),
+];
+
+fn tcpflags(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<TcpFlags> {
+    const RIGHT: &str = "write fin, syn, rst, psh, ack or urg, or one of them after a !";
+    let items = reader.list(field, "write a list of flags such as [\"syn\"]")?;
+    let mut flags = TcpFlags { mask: 0, value: 0 };
+    let mut whole = true;
+    for item in &items {
+        let text = reader.text(item, RIGHT);
+        let Some((text, set)) = text.map(|text| match text.strip_prefix('!') {
+            Some(name) => (name, false),
+            None => (text, true),
+        }) else {
+            whole = false;
+            continue;
+        };
+        let known = FLAGS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let Some(&(name, bit)) = known else {
+            let what = format!("{} is no TCP flag known here", quote(text));
+            reader.refuse(item, Wrong::new(what, RIGHT));
+            whole = false;
+            continue;
+        };
+        if flags.mask & bit != 0 {
+            let right = "write each flag once, with or without the !";
+            reader.refuse(item, Wrong::new(format!("{name} stands here twice"), right));
+        }
+        flags.mask |= bit;
+        flags.value |= if set { bit } else { 0 };
+    }
+    whole.then_some(flags)
+}
+
+fn target(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<IpAddr> {
+    const RIGHT: &str = "write an address such as \"192.0.2.1\" or \"2001:db8::1\"";
+    let text = reader.text(field, RIGHT)?;
+    let read = match text.parse::<IpAddr>() {
+        Err(_) => Err(Wrong::new(format!("{} is no address", quote(text)), RIGHT)),
+        Ok(address) if address.is_unspecified() => Err(Wrong::new(
+            format!("no packet is sent to {address}"),
+            "leave the key out for every address of ours",
+        )),
+        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => Err(Wrong::new(
+            format!("no packet is sent to the mapped address {address}"),
+            "write the IPv4 address itself",
+        )),
+        Ok(address) => Ok(address),
+    };
+    reader.kept(field, read)
+}

@@ -1,0 +1,279 @@
+//! `posternctl check`: everything that is wrong with a configuration, and what is unwise.
+
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use nix::unistd::User;
+use serde::Serialize;
+
+use super::doors::{self, List, Lists};
+use super::{Problem, count, listening};
+use crate::config::mistake::Spot;
+use crate::config::{
+    self, Config, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning, onetime,
+};
+use crate::daemon::files;
+use crate::exit;
+use crate::knock::{Knocks, Watch};
+
+/// Something that is wrong or unwise.
+#[derive(Debug, Serialize)]
+struct Finding {
+    file: String,
+    line: Option<usize>,
+    column: Option<usize>,
+    key: String,
+    message: String,
+    #[serde(skip)]
+    warning: bool,
+}
+
+impl Finding {
+    /// What concerns a file as a whole.
+    fn of_file(file: &Path, message: impl Into<String>) -> Finding {
+        Finding {
+            file: file.display().to_string(),
+            line: None,
+            column: None,
+            key: String::new(),
+            message: message.into(),
+            warning: true,
+        }
+    }
+
+    fn at(file: &str, place: Place, key: &str, message: String) -> Finding {
+        Finding {
+            file: file.to_owned(),
+            line: Some(place.line),
+            column: Some(place.column),
+            key: key.to_owned(),
+            message,
+            warning: true,
+        }
+    }
+}
+
+impl From<Mistake> for Finding {
+    fn from(m: Mistake) -> Finding {
+        let message = format!("{}; {}", m.what, m.right);
+        Finding {
+            warning: false,
+            ..Finding::at(&m.file, m.place, &m.key, message)
+        }
+    }
+}
+
+impl From<Warning> for Finding {
+    fn from(w: Warning) -> Finding {
+        Finding::at(
+            &w.file,
+            w.place,
+            &w.key,
+            format!("{}; {}", w.what, w.better),
+        )
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file)?;
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, "{line}:{column}:")?;
+        }
+        if self.warning {
+            write!(f, " warning:")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, " {}:", self.key)?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+/// A configuration, for those who do not care where in it things stand.
+///
+/// # Errors
+/// It cannot be read, or it is wrong.
+pub fn read(file: &Path) -> Result<Config, Problem> {
+    let parsed = parse(file)?;
+    let parsed = parsed.map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+        Problem::new(exit::CONFIG, lines.join("\n"))
+    })?;
+    Ok(parsed.config)
+}
+
+fn parse(file: &Path) -> Result<Result<Parsed, Vec<Mistake>>, Problem> {
+    let name = file.display().to_string();
+    let bytes = fs::read(file)
+        .map_err(|why| Problem::new(exit::NOINPUT, format!("{name}: {}", exit::words(&why))))?;
+    Ok(match config::mistake::utf8(&name, &bytes) {
+        Ok(text) => config::toml::read(&name, text),
+        Err(mistake) => Err(vec![mistake]),
+    })
+}
+
+pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
+    let parsed = parse(file)?;
+    let (doors, mistakes, mut warnings) = match &parsed {
+        Ok(parsed) => {
+            let doors = parsed.config.doors.len();
+            (doors, Vec::new(), unwise(file, parsed))
+        }
+        Err(mistakes) => {
+            let mistakes = mistakes.iter().cloned().map(Finding::from).collect();
+            (0, mistakes, Vec::new())
+        }
+    };
+    if let Err(why) = files::trusted(file, true) {
+        warnings.insert(0, refused(file, &why));
+    }
+    let sound = mistakes.is_empty();
+    if json {
+        let all = serde_json::json!({ "sound": sound, "mistakes": mistakes, "warnings": warnings });
+        writeln!(out, "{all}")?;
+    } else {
+        for finding in mistakes.iter().chain(&warnings) {
+            writeln!(out, "{finding}")?;
+        }
+        let file = file.display();
+        let warned = match warnings.len() {
+            0 => String::new(),
+            n => format!(", {}", count(n as u64, "warning")),
+        };
+        if sound {
+            writeln!(
+                out,
+                "{file}: sound, {}{warned}",
+                count(doors as u64, "door")
+            )?;
+        } else {
+            let wrong = count(mistakes.len() as u64, "mistake");
+            writeln!(out, "{file}: {wrong}{warned}")?;
+        }
+    }
+    Ok(if sound { exit::OK } else { exit::CONFIG })
+}
+
+/// What posternd does not take as it stands.
+fn refused(file: &Path, why: &files::Distrust) -> Finding {
+    Finding::of_file(file, format!("posternd will refuse it: {why}"))
+}
+
+/// What is unwise in a configuration that is right.
+fn unwise(file: &Path, parsed: &Parsed) -> Vec<Finding> {
+    let name = file.display().to_string();
+    let in_use: Vec<_> = listening::ports().into_iter().collect();
+    let mut found: Vec<Finding> = config::check::check(&name, parsed, &in_use)
+        .into_iter()
+        .map(Finding::from)
+        .collect();
+    found.extend(missing(&name, &parsed.config));
+    let lists = Lists::read(&parsed.config);
+    found.extend(open_to_sweeps(&name, parsed, &lists));
+    for (spot, list) in in_file_order(&parsed.config, &lists) {
+        found.extend(about_list(&name, parsed, spot, list));
+    }
+    found.sort_by_key(|finding| (finding.file != name, finding.line, finding.column));
+    found
+}
+
+/// What the configuration leaves to the command line or to the system.
+fn missing(name: &str, config: &Config) -> Vec<Finding> {
+    let whole = |key, message| Finding::at(name, Place::START, key, message);
+    let mut found = Vec::new();
+    if config.interfaces.is_empty() {
+        let message = "missing; write interface = \"xl0\", or start posternd with -i xl0";
+        found.push(whole("interface", message.to_owned()));
+    }
+    if let Some(user) = &config.user
+        && matches!(User::from_name(user), Ok(None))
+    {
+        let message = format!("posternd will refuse it: there is no user {user}; add it");
+        found.push(whole("user", message));
+    }
+    found
+}
+
+/// Sequences that are not listened to, or that a port sweep opens.
+fn open_to_sweeps(name: &str, parsed: &Parsed, lists: &Lists) -> Vec<Finding> {
+    let config = &parsed.config;
+    let avoid = doors::opened_ports(config);
+    let knocks = Knocks::new(doors::watches(config, lists), &avoid, [0, 0], 0);
+    let finding = |watch: &Watch, message: String| {
+        let spot = Spot::door(watch.door.into()).knock(watch.knock.into());
+        let (key, spot) = key_of(config, spot);
+        Finding::at(name, parsed.places.get(spot), &key, message)
+    };
+    let unwatched = knocks.unwatched().map(|watch| {
+        let message = "not listened to: too many sequences begin with the same step but have \
+                       other tcpflags or another seq_timeout; give them the same, or let it \
+                       begin with another step";
+        finding(watch, message.to_owned())
+    });
+    let swept = knocks
+        .swept()
+        .filter(|(watch, _)| watch.steps.len() > 1)
+        .map(|(watch, sweep)| {
+            let message = format!(
+                "a scan opens it ({sweep}): no trap finds room between its steps; take a \
+                 sequence from posternctl keygen --sequence"
+            );
+            finding(watch, message)
+        });
+    unwatched.chain(swept).collect()
+}
+
+/// The key of a knock's steps, in words and for [`config::mistake::Places`].
+fn key_of(config: &Config, spot: Spot) -> (String, Spot) {
+    let door = spot.door.and_then(|at| config.doors.get(at));
+    let knock = door.and_then(|door| door.knocks.get(spot.knock?));
+    let key = match knock {
+        Some(Knock::Sequence(Sequence {
+            steps: Steps::OneTime(_),
+            ..
+        })) => "one_time_sequences",
+        _ => "sequence",
+    };
+    let door = door.map_or("", |door| &door.name);
+    (format!("door.{door}.knock.{key}"), spot.key(key))
+}
+
+fn in_file_order<'c>(
+    config: &'c Config,
+    lists: &'c Lists,
+) -> impl Iterator<Item = (Spot, &'c List)> {
+    (0u16..).zip(&config.doors).flat_map(move |(d, door)| {
+        (0u16..).zip(&door.knocks).filter_map(move |(k, _)| {
+            let spot = Spot::door(d.into()).knock(k.into());
+            Some((spot, lists.get(d, k)?))
+        })
+    })
+}
+
+fn about_list(name: &str, parsed: &Parsed, spot: Spot, list: &List) -> Vec<Finding> {
+    let (key, spot) = key_of(&parsed.config, spot);
+    let path = list.path.display();
+    let here = |message| Finding::at(name, parsed.places.get(spot), &key, message);
+    let text = match &list.text {
+        Ok(text) => text,
+        Err(why) => return vec![here(format!("{path}: {why}; the knock opens nothing"))],
+    };
+    let mut found = Vec::new();
+    if let Err(why) = files::trusted(&list.path, true) {
+        found.push(refused(&list.path, &why));
+    }
+    if onetime::count(text) == 0 {
+        found.push(here(format!(
+            "{path}: no sequence is left; the knock opens nothing"
+        )));
+    }
+    let lines = onetime::mistakes(&path.to_string(), text);
+    found.extend(lines.into_iter().map(|mistake| Finding {
+        warning: true,
+        ..Finding::from(mistake)
+    }));
+    found
+}

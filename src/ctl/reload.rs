@@ -1,0 +1,29 @@
+//! `posternctl reload`: has posternd read its configuration again.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::{Problem, ask};
+use crate::daemon::control::{Request, Response};
+use crate::exit;
+
+pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
+    let answer = ask::ask(socket, &Request::Reload, exit::CONFIG);
+    let Response::Reloaded(warnings) = answer? else {
+        return Err(ask::foreign(socket));
+    };
+    if json {
+        writeln!(out, "{}", serde_json::json!({ "warnings": warnings }))?;
+        return Ok(exit::OK);
+    }
+    for warning in warnings {
+        // Those that concern a place in the file have the word behind it.
+        let word = match warning.contains(": warning: ") {
+            true => "",
+            false => "warning: ",
+        };
+        writeln!(out, "{word}{warning}")?;
+    }
+    writeln!(out, "the new configuration is in force")?;
+    Ok(exit::OK)
+}

@@ -1,0 +1,288 @@
+//! `posternctl replay`: what posternd would have done with a captured stretch of traffic.
+//!
+//! The way is the daemon's: capture, packet, knock, lease. Time is the capture's, no command is
+//! run, and no file is changed: the lines of one-time lists are used up in memory.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::doors::{self, Lists};
+use super::{Problem, check};
+use crate::capture;
+use crate::config::Config;
+use crate::event::{Event, What};
+use crate::exit;
+use crate::knock::{Kind, Knocks, Outcome};
+use crate::lease::{Act, Change, Leases};
+use crate::packet::{self, Arrival};
+use crate::time::Time;
+
+/// The same capture gives the same events: the key of the table of attempts is no secret here.
+const SECRET: [u64; 2] = [0, 0];
+
+/// Attempts held at once, as many as posternd holds.
+const ATTEMPTS: usize = 1 << 20;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A pcap or pcapng file; - is standard input
+    capture: PathBuf,
+    /// Packets to this address are to us, and to no other that is not given so too; without
+    /// any, packets to every address are
+    #[arg(long, value_name = "ADDRESS")]
+    to: Vec<IpAddr>,
+    /// Say in the end, on standard error, what was seen
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+pub fn run(config: &Path, args: &Args, out: &mut impl Write) -> Result<u8, Problem> {
+    let config = check::read(config)?;
+    let unreadable = |e: capture::Error| Problem::new(exit::NOINPUT, e.to_string());
+    let mut file = capture::File::open(&args.capture).map_err(unreadable)?;
+    let link = file.link();
+    let mut replay = Replay::new(&config, &args.to, out);
+    let (mut frames, mut arrivals) = (0u64, 0u64);
+    while let Some(frame) = file.next_frame().map_err(unreadable)? {
+        frames += 1;
+        match packet::parse(frame.time, link, frame.bytes) {
+            Some(arrival) => {
+                arrivals += 1;
+                replay.arrive(&arrival)?;
+            }
+            None => replay.pass(frame.time)?,
+        }
+    }
+    replay.pass(Time(u64::MAX))?;
+    if args.verbose {
+        replay.out.flush()?;
+        let Told {
+            granted,
+            refused,
+            opened,
+            extended,
+        } = replay.told;
+        let _ = writeln!(
+            io::stderr(),
+            "{frames} packets, {arrivals} of them TCP or UDP; {granted} grants, \
+             {refused} refused; {opened} times opened, {extended} extended"
+        );
+    }
+    Ok(exit::OK)
+}
+
+/// What has been said so far.
+#[derive(Default)]
+struct Told {
+    granted: u64,
+    refused: u64,
+    opened: u64,
+    extended: u64,
+}
+
+/// A grant's, or another outcome's, place in the configuration.
+#[derive(Clone, Copy)]
+struct Place {
+    door: u16,
+    knock: u16,
+    line: u32,
+}
+
+struct Replay<'c, W> {
+    config: &'c Config,
+    to: &'c [IpAddr],
+    lists: Lists,
+    /// The last one takes new attempts. Those before it, each with a line of a one-time list
+    /// that has been used since, only end what was begun, as posternd's old listeners do.
+    knocks: Vec<Knocks>,
+    leases: Leases,
+    out: &'c mut W,
+    told: Told,
+    outcomes: Vec<(Outcome, Vec<Place>)>,
+}
+
+impl<'c, W: Write> Replay<'c, W> {
+    fn new(config: &'c Config, to: &'c [IpAddr], out: &'c mut W) -> Replay<'c, W> {
+        let lists = Lists::read(config);
+        Replay {
+            config,
+            to,
+            knocks: vec![knocks(config, &lists)],
+            lists,
+            leases: Leases::new(doors::terms(config)),
+            out,
+            told: Told::default(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// Takes a packet, after everything that was due before it.
+    fn arrive(&mut self, arrival: &Arrival) -> Result<(), Problem> {
+        self.pass(arrival.time)?;
+        let to = self.to;
+        let ours = |address| to.is_empty() || to.contains(&address);
+        for at in 0..self.knocks.len() {
+            self.advance(at, |knocks, out| knocks.arrive(arrival, ours, out))?;
+        }
+        self.let_go();
+        Ok(())
+    }
+
+    /// Everything that is due up to a time, in order.
+    fn pass(&mut self, time: Time) -> Result<(), Problem> {
+        loop {
+            let attempts = (0..self.knocks.len())
+                .filter_map(|at| Some((self.knocks[at].next_deadline()?, at)))
+                .min();
+            let end = self.leases.next_end();
+            match (attempts, end) {
+                (Some((due, at)), _) if due <= time && end.is_none_or(|end| due <= end) => {
+                    self.advance(at, |knocks, out| knocks.expire(due, out))?;
+                }
+                (_, Some(end)) if end <= time => {
+                    let mut ended = Vec::new();
+                    self.leases
+                        .due(end, |when, change| ended.push((when, change)));
+                    for (when, change) in ended {
+                        self.tell_change(when, &change)?;
+                    }
+                }
+                _ => break,
+            }
+        }
+        self.let_go();
+        Ok(())
+    }
+
+    /// Lets go of what takes no new attempts and has none any more.
+    fn let_go(&mut self) {
+        let last = self.knocks.len() - 1;
+        let mut at = 0;
+        self.knocks.retain(|knocks| {
+            at += 1;
+            at > last || knocks.counters().held > 0
+        });
+    }
+
+    fn advance(
+        &mut self,
+        at: usize,
+        step: impl FnOnce(&mut Knocks, &mut dyn FnMut(Outcome)),
+    ) -> Result<(), Problem> {
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        let knocks = &mut self.knocks[at];
+        step(knocks, &mut |outcome| outcomes.push((outcome, Vec::new())));
+        for (outcome, places) in &mut outcomes {
+            places.extend(knocks.watches(outcome).map(|watch| Place {
+                door: watch.door,
+                knock: watch.knock,
+                line: watch.line,
+            }));
+        }
+        for (outcome, places) in outcomes.drain(..) {
+            self.take(&outcome, &places)?;
+        }
+        self.outcomes = outcomes;
+        Ok(())
+    }
+
+    fn take(&mut self, outcome: &Outcome, places: &[Place]) -> Result<(), Problem> {
+        let mut told: Vec<u16> = Vec::new();
+        for &Place { door, knock, line } in places {
+            if outcome.kind == Kind::Grant {
+                self.told.granted += 1;
+                if line > 0 && !self.spend(door, knock, line) {
+                    self.told.refused += 1;
+                    continue;
+                }
+            }
+            // Several sequences of a door may be one attempt.
+            if told.contains(&door) {
+                continue;
+            }
+            told.push(door);
+            let what = match outcome.kind {
+                Kind::Grant => {
+                    self.grant(door, outcome)?;
+                    continue;
+                }
+                Kind::Stage => What::Stage,
+                Kind::Fail => What::Fail,
+                Kind::Timeout => What::Timeout,
+            };
+            self.tell(
+                outcome.time,
+                what,
+                door,
+                outcome.source,
+                Some(outcome.stage),
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn grant(&mut self, door: u16, outcome: &Outcome) -> Result<(), Problem> {
+        let mut changes = Vec::new();
+        let Outcome { time, source, .. } = *outcome;
+        self.leases
+            .grant(door, source, time, |change| changes.push(change));
+        for change in changes {
+            self.tell_change(time, &change)?;
+        }
+        Ok(())
+    }
+
+    /// Uses up a line of a one-time list. What is in force then takes over.
+    fn spend(&mut self, door: u16, knock: u16, line: u32) -> bool {
+        let spent = self.lists.spend(door, knock, line);
+        if spent {
+            if let Some(before) = self.knocks.last_mut() {
+                before.admit_no_more();
+            }
+            self.knocks.push(knocks(self.config, &self.lists));
+        }
+        spent
+    }
+
+    fn tell_change(&mut self, time: Time, change: &Change) -> Result<(), Problem> {
+        let (what, until) = match change.act {
+            Act::Open { until } => (What::Open, until),
+            Act::Extend { until } => (What::Extend, Some(until)),
+            Act::Close(_) => (What::Close, None),
+        };
+        match what {
+            What::Open => self.told.opened += 1,
+            What::Extend => self.told.extended += 1,
+            _ => {}
+        }
+        self.tell(time, what, change.door, change.address, None, until)
+    }
+
+    fn tell(
+        &mut self,
+        time: Time,
+        what: What,
+        door: u16,
+        address: IpAddr,
+        stage: Option<u8>,
+        until: Option<Time>,
+    ) -> Result<(), Problem> {
+        let door = self.config.doors.get(usize::from(door));
+        let event = Event {
+            time,
+            what,
+            door: door.map_or("", |door| &door.name),
+            address,
+            stage,
+            until,
+        };
+        Ok(writeln!(self.out, "{event}")?)
+    }
+}
+
+fn knocks(config: &Config, lists: &Lists) -> Knocks {
+    let avoid = doors::opened_ports(config);
+    Knocks::new(doors::watches(config, lists), &avoid, SECRET, ATTEMPTS)
+}

@@ -1,0 +1,77 @@
+//! `posternctl status`: how posternd fares.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::{Problem, ask, count};
+use crate::daemon::control::{Request, Response, StatusView};
+use crate::exit;
+
+pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
+    let Response::Status(status) = ask::ask(socket, &Request::Status, exit::UNAVAILABLE)? else {
+        return Err(ask::foreign(socket));
+    };
+    if json {
+        writeln!(out, "{}", serde_json::json!(status))?;
+    } else {
+        lines(&status, out)?;
+    }
+    Ok(exit::OK)
+}
+
+fn lines(status: &StatusView, out: &mut impl Write) -> std::io::Result<()> {
+    let StatusView {
+        version,
+        monitor,
+        listener,
+        user,
+        since,
+        config,
+        generation,
+        interfaces,
+        firewall,
+        doors,
+        packets,
+        dropped,
+        attempts,
+        refused,
+        withheld,
+        restarts,
+    } = status;
+    writeln!(out, "version: {version}")?;
+    writeln!(out, "running since: {since}")?;
+    writeln!(out, "monitor: process {monitor}")?;
+    match listener {
+        Some(pid) => writeln!(out, "listener: process {pid}, user {user}")?,
+        None => writeln!(out, "listener: none runs")?,
+    }
+    writeln!(out, "listener started again: {}", count(*restarts, "time"))?;
+    writeln!(out, "configuration: {config}, generation {generation}")?;
+    writeln!(out, "firewall: {firewall}")?;
+    for interface in interfaces {
+        let how = if interface.listening {
+            "listening"
+        } else {
+            "waited for"
+        };
+        writeln!(out, "interface {}: {how}", interface.name)?;
+    }
+    for door in doors {
+        let leases = count(door.leases as u64, "lease");
+        let grants = count(door.granted, "grant");
+        writeln!(out, "door {}: {leases}, {grants}", door.name)?;
+    }
+    writeln!(out, "packets: {packets}, dropped by the kernel: {dropped}")?;
+    writeln!(
+        out,
+        "attempts: {} held, {} evicted, {} failed, {} of them by traps, {} timed out",
+        attempts.held,
+        attempts.evicted,
+        attempts.failed + attempts.trapped,
+        attempts.trapped,
+        attempts.timed_out
+    )?;
+    writeln!(out, "sequences completed: {}", attempts.granted)?;
+    writeln!(out, "grants refused: {refused}")?;
+    writeln!(out, "log lines withheld: {withheld}")
+}

@@ -1,0 +1,316 @@
+//! A configuration as the monitor works with it: the doors by place and name, the one-time
+//! lists with the line in force, what each door still allows.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::files;
+use crate::config::{Action, Config, Door, Knock, Port, Steps, onetime};
+use crate::knock::Watch;
+use crate::lease::Terms;
+use crate::time::Time;
+
+/// Grants that a door takes at once, and earns anew in a second. A flood of grants, forged by
+/// a listener that somebody else has taken over, stays within it and shuts no other door.
+const GRANTS: f64 = 1000.0;
+
+/// A one-time list.
+#[derive(Clone, Debug)]
+struct List {
+    path: PathBuf,
+    /// The line in force and its steps; `None`: used up, or the file cannot be used.
+    current: Option<(u32, Vec<Port>)>,
+}
+
+/// A configuration in force.
+#[derive(Debug)]
+pub struct Doors {
+    /// As it was read.
+    pub config: Config,
+    lists: HashMap<(u16, u16), List>,
+    allowances: Vec<(f64, Time)>,
+}
+
+/// Why a one-time line did not let anybody in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotSpent {
+    /// It is not the line in force (any more).
+    NotInForce,
+    /// The list could not be written.
+    NotWritten(String),
+}
+
+impl Doors {
+    /// Takes a configuration and reads its one-time lists; what is wrong with these, in words.
+    pub fn new(config: Config, now: Time) -> (Doors, Vec<String>) {
+        let mut lists = HashMap::new();
+        let mut wrong = Vec::new();
+        for (d, door) in config.doors.iter().enumerate() {
+            for (k, knock) in door.knocks.iter().enumerate() {
+                let Knock::Sequence(sequence) = knock;
+                let Steps::OneTime(path) = &sequence.steps else {
+                    continue;
+                };
+                let current = match read_list(path) {
+                    Ok((_, current)) => {
+                        if current.is_none() {
+                            wrong.push(format!(
+                                "{}: {}: no sequence is left: this knock opens nothing",
+                                door.name,
+                                path.display()
+                            ));
+                        }
+                        current
+                    }
+                    Err(e) => {
+                        wrong.push(format!("{}: {e}: this knock opens nothing", door.name));
+                        None
+                    }
+                };
+                lists.insert(
+                    (d as u16, k as u16),
+                    List {
+                        path: path.clone(),
+                        current,
+                    },
+                );
+            }
+        }
+        let allowances = vec![(GRANTS, now); config.doors.len()];
+        (
+            Doors {
+                config,
+                lists,
+                allowances,
+            },
+            wrong,
+        )
+    }
+
+    /// One door.
+    pub fn get(&self, door: u16) -> Option<&Door> {
+        self.config.doors.get(usize::from(door))
+    }
+
+    /// A door's place.
+    pub fn place(&self, name: &str) -> Option<u16> {
+        let place = self.config.doors.iter().position(|d| d.name == name)?;
+        u16::try_from(place).ok()
+    }
+
+    /// The names by place.
+    pub fn names(&self) -> Vec<String> {
+        self.config.doors.iter().map(|d| d.name.clone()).collect()
+    }
+
+    /// What the listener is to watch for.
+    pub fn watches(&self) -> Vec<Watch> {
+        let mut watches = Vec::new();
+        for (d, door) in self.config.doors.iter().enumerate() {
+            for (k, knock) in door.knocks.iter().enumerate() {
+                let Knock::Sequence(sequence) = knock;
+                let (line, steps) = match &sequence.steps {
+                    Steps::Fixed(steps) => (0, steps.clone()),
+                    Steps::OneTime(_) => {
+                        let list = self.lists.get(&(d as u16, k as u16));
+                        match list.and_then(|l| l.current.clone()) {
+                            Some(current) => current,
+                            None => continue,
+                        }
+                    }
+                };
+                watches.push(Watch {
+                    door: d as u16,
+                    knock: k as u16,
+                    line,
+                    steps,
+                    timeout: sequence.timeout,
+                    flags: sequence.flags,
+                    target: sequence.target,
+                });
+            }
+        }
+        watches
+    }
+
+    /// The ports that doors open: none of them is a trap.
+    pub fn opened_ports(&self) -> Vec<Port> {
+        let opens = self.config.doors.iter().filter_map(|d| match &d.action {
+            Action::Open(opens) => Some(&opens.ports),
+            Action::Command(_) => None,
+        });
+        opens.flatten().copied().collect()
+    }
+
+    /// The longest that an attempt can take.
+    pub fn longest_attempt(&self) -> Duration {
+        let knocks = self.config.doors.iter().flat_map(|d| &d.knocks);
+        knocks
+            .map(|Knock::Sequence(s)| s.timeout)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// What the doors allow their leases.
+    pub fn terms(&self) -> Vec<Terms> {
+        let doors = self.config.doors.iter();
+        doors
+            .map(|d| Terms {
+                open_for: d.lease(),
+                max_leases: d.max_leases,
+            })
+            .collect()
+    }
+
+    /// Whether the door takes one more grant now.
+    pub fn allow(&mut self, door: u16, now: Time) -> bool {
+        let Some((left, at)) = self.allowances.get_mut(usize::from(door)) else {
+            return false;
+        };
+        *left = (*left + now.since(*at).as_secs_f64() * GRANTS).min(GRANTS);
+        *at = now.max(*at);
+        let allowed = *left >= 1.0;
+        if allowed {
+            *left -= 1.0;
+        }
+        allowed
+    }
+
+    /// Whether this knock's steps come from a one-time list.
+    pub fn is_one_time(&self, door: u16, knock: u16) -> bool {
+        self.lists.contains_key(&(door, knock))
+    }
+
+    /// Marks the line as used, in the file first. What then stands in force must go to the
+    /// listener: [`Doors::watches`].
+    ///
+    /// # Errors
+    /// The grant must not be given then.
+    pub fn spend(&mut self, door: u16, knock: u16, line: u32) -> Result<(), NotSpent> {
+        let list = self
+            .lists
+            .get_mut(&(door, knock))
+            .ok_or(NotSpent::NotInForce)?;
+        if list
+            .current
+            .as_ref()
+            .is_none_or(|(current, _)| *current != line)
+        {
+            return Err(NotSpent::NotInForce);
+        }
+        let (text, current) = read_list(&list.path).map_err(NotSpent::NotWritten)?;
+        if current != list.current {
+            // The administrator has changed the file under us: what was knocked may not stand
+            // there any more.
+            list.current = current;
+            return Err(NotSpent::NotInForce);
+        }
+        let spent = onetime::spend(&text, line).ok_or(NotSpent::NotInForce)?;
+        files::replace(&list.path, spent.as_bytes())
+            .map_err(|e| NotSpent::NotWritten(format!("{}: {e}", list.path.display())))?;
+        list.current = onetime::current(&spent);
+        Ok(())
+    }
+}
+
+type Current = Option<(u32, Vec<Port>)>;
+
+fn read_list(path: &Path) -> Result<(String, Current), String> {
+    files::trusted(path, true).map_err(|e| e.to_string())?;
+    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let current = onetime::current(&text);
+    Ok((text, current))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::toml;
+
+    fn doors(list: &Path) -> (Doors, Vec<String>) {
+        let text = format!(
+            "interface = \"xl0\"\nfirewall = \"memory\"\n[door.ssh]\nopens = [\"22/tcp\"]\n\
+             open_for = \"30s\"\n[[door.ssh.knock]]\none_time_sequences = \"{}\"\n",
+            list.display()
+        );
+        Doors::new(toml::parse("test", &text).unwrap(), Time(0))
+    }
+
+    fn list(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let top = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(top.path()).unwrap().join("list");
+        fs::write(&path, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(&path, mode).unwrap();
+        (top, path)
+    }
+
+    fn numbers(watches: &[Watch]) -> Vec<(u32, Vec<u16>)> {
+        watches
+            .iter()
+            .map(|w| (w.line, w.steps.iter().map(|p| p.number).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn each_line_is_spent_once_and_in_the_file_first() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // lists must belong to root
+        }
+        let (_top, path) = list("# spare\n1,2,3\n4,5,6\n");
+        let (mut doors, wrong) = doors(&path);
+        assert_eq!(wrong, [""; 0]);
+        assert_eq!(numbers(&doors.watches()), [(2, vec![1, 2, 3])]);
+        assert_eq!(doors.spend(0, 0, 3), Err(NotSpent::NotInForce));
+        assert_eq!(doors.spend(0, 0, 2), Ok(()));
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "# spare\n#,2,3\n4,5,6\n"
+        );
+        assert_eq!(doors.spend(0, 0, 2), Err(NotSpent::NotInForce));
+        assert_eq!(numbers(&doors.watches()), [(3, vec![4, 5, 6])]);
+        assert_eq!(doors.spend(0, 0, 3), Ok(()));
+        assert_eq!(doors.watches(), []);
+    }
+
+    #[test]
+    fn a_list_changed_under_us_or_not_written_opens_nothing() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // lists must belong to root
+        }
+        let (top, path) = list("1,2,3\n4,5,6\n");
+        let (mut doors, _) = doors(&path);
+        fs::write(&path, "7,8,9\n4,5,6\n").unwrap();
+        assert_eq!(doors.spend(0, 0, 1), Err(NotSpent::NotInForce));
+        assert_eq!(numbers(&doors.watches()), [(1, vec![7, 8, 9])]);
+        drop(top);
+        assert!(matches!(doors.spend(0, 0, 1), Err(NotSpent::NotWritten(_))));
+    }
+
+    #[test]
+    fn a_list_that_is_missing_or_used_up_is_said_and_opens_nothing() {
+        let (none, wrong) = doors(Path::new("/nonexistent/list"));
+        assert!(
+            wrong[0].contains("/nonexistent/list") && none.watches().is_empty(),
+            "{wrong:?}"
+        );
+        if nix::unistd::geteuid().is_root() {
+            let (_top, path) = list("#1,2,3\n");
+            let (none, wrong) = doors(&path);
+            assert!(wrong[0].contains("no sequence is left"), "{wrong:?}");
+            assert!(none.watches().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_flood_of_grants_stays_within_the_allowance() {
+        let (mut doors, _) = doors(Path::new("/nonexistent/list"));
+        let granted = |doors: &mut Doors, at| (0..1_000_000).filter(|_| doors.allow(0, at)).count();
+        assert_eq!(granted(&mut doors, Time(0)), GRANTS as usize);
+        assert_eq!(granted(&mut doors, Time(100_000)), GRANTS as usize / 10);
+        assert_eq!(granted(&mut doors, Time(9_000_000)), GRANTS as usize);
+        assert!(!doors.allow(1, Time(9_000_000)), "no such door");
+    }
+}

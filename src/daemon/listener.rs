@@ -1,0 +1,336 @@
+//! The listener: every byte a stranger can send is read here, without privileges.
+//!
+//! It reads no file, writes no log, and stops when the monitor's end of the socket closes.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::clock;
+use super::sandbox;
+use super::wire::{Counted, Down, Event, INTERFACES, Knocked, Setup, VERSION};
+use crate::capture::{Filter, Live};
+use crate::knock::{Kind, Knocks, Outcome};
+use crate::packet;
+use crate::time::Time;
+
+/// Frames taken from one interface before the others and the monitor have their turn.
+const TURN: usize = 512;
+/// Events for the log alone: so many a second, and no more than this saved up.
+const TOLD_PER_SECOND: u64 = 64;
+/// Bytes waiting for the monitor beyond which events for the log, and figures, are dropped.
+const WAITING_LOG: usize = 64 << 10;
+/// The same for grants.
+const WAITING_GRANTS: usize = 4 << 20;
+/// Sequences told of when an attempt concerns many.
+const TOLD_AT_ONCE: usize = 8;
+/// How often figures go up while they change.
+const COUNTED_EVERY: Duration = Duration::from_secs(1);
+
+/// The whole life of a listener.
+pub fn run() -> ExitCode {
+    let socket = match io::stdin().as_fd().try_clone_to_owned() {
+        Ok(fd) => UnixStream::from(fd),
+        Err(_) => return ExitCode::FAILURE,
+    };
+    match listen(socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+struct Listener {
+    socket: UnixStream,
+    from_monitor: Vec<u8>,
+    to_monitor: Vec<u8>,
+    setup: Setup,
+    ours: HashSet<IpAddr>,
+    captures: Vec<Option<Live>>,
+    knocks: Knocks,
+    outcomes: Vec<Outcome>,
+    draining: bool,
+    packets: u64,
+    /// Dropped by captures that are gone.
+    dropped: u64,
+    counted: Counted,
+    counted_at: Time,
+    told: u64,
+    told_since: Time,
+}
+
+fn listen(mut socket: UnixStream) -> io::Result<()> {
+    let mut from_monitor = Vec::new();
+    socket.write_all(&Event::Hello(VERSION).encode())?;
+    let setup = loop {
+        match Down::decode(&mut from_monitor).map_err(io::Error::other)? {
+            Some(Down::Setup(setup)) => break *setup,
+            Some(_) => return Err(io::Error::other("set-up comes first")),
+            None => {}
+        }
+        receive(&mut socket, &mut from_monitor)?;
+    };
+
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    let (low, high) = secret.split_at(8);
+    let half = |b: &[u8]| b.iter().fold(0, |n, b| n << 8 | u64::from(*b));
+    let knocks = Knocks::new(
+        setup.watches.clone(),
+        &setup.avoid,
+        [half(low), half(high)],
+        setup.attempts,
+    );
+    let filter = Filter {
+        ports: knocks.ports(),
+        flags: knocks.common_flags(),
+    };
+
+    let mut captures = Vec::new();
+    let mut open = 0u64;
+    for (n, interface) in setup.interfaces.iter().take(INTERFACES).enumerate() {
+        match Live::open(interface, &filter) {
+            Ok(live) => {
+                captures.push(Some(live));
+                open |= 1 << n;
+            }
+            Err(e) => {
+                socket.write_all(&Event::trouble(n as u8, &e.to_string()).encode())?;
+                captures.push(None);
+            }
+        }
+    }
+    if let Err(e) = sandbox::enter(Path::new(&setup.root), setup.uid, setup.gid) {
+        socket.write_all(&Event::trouble(u8::MAX, &e).encode())?;
+        return Err(io::Error::other(e));
+    }
+    socket.write_all(&Event::Ready(open).encode())?;
+    socket.set_nonblocking(true)?;
+
+    let ours = setup.addresses.iter().copied().collect();
+    Listener {
+        socket,
+        from_monitor,
+        to_monitor: Vec::new(),
+        setup,
+        ours,
+        captures,
+        knocks,
+        outcomes: Vec::new(),
+        draining: false,
+        packets: 0,
+        dropped: 0,
+        counted: Counted::default(),
+        counted_at: clock::now(),
+        told: 0,
+        told_since: clock::now(),
+    }
+    .serve()
+}
+
+/// Waits for more from the monitor.
+fn receive(socket: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let mut part = [0; 4096];
+    match socket.read(&mut part)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        n => {
+            buffer.extend_from_slice(&part[..n]);
+            Ok(())
+        }
+    }
+}
+
+impl Listener {
+    fn serve(mut self) -> io::Result<()> {
+        let mut more = false;
+        loop {
+            self.wait(more)?;
+            let now = clock::now();
+            self.hear_monitor()?;
+            more = false;
+            for n in 0..self.captures.len() {
+                more |= self.take_turn(n, now);
+            }
+            self.advance(|knocks, out| knocks.expire(now, out));
+            if self.draining && self.knocks.counters().held == 0 {
+                self.send(Event::Drained, WAITING_GRANTS);
+                self.draining = false;
+            }
+            self.count(now);
+            self.flush()?;
+        }
+    }
+
+    fn wait(&mut self, more: bool) -> io::Result<()> {
+        let now = clock::now();
+        let mut wake = self.knocks.next_deadline();
+        if self.packets != self.counted.packets {
+            let due = self.counted_at + COUNTED_EVERY;
+            wake = Some(wake.map_or(due, |w| w.min(due)));
+        }
+        let rechecks = self.captures.iter().flatten().filter_map(Live::recheck);
+        let wake = rechecks.map(|pause| now + pause).chain(wake).min();
+        let timeout = match wake {
+            _ if more => PollTimeout::ZERO,
+            None => PollTimeout::NONE,
+            Some(wake) => {
+                // Rounded up: woken too early there would be nothing to do yet.
+                let left = wake.since(now).as_millis() + 1;
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let mut flags = PollFlags::POLLIN;
+        flags.set(PollFlags::POLLOUT, !self.to_monitor.is_empty());
+        let mut fds = vec![PollFd::new(self.socket.as_fd(), flags)];
+        let captures: Vec<BorrowedFd> = self.captures.iter().flatten().map(Live::as_fd).collect();
+        fds.extend(
+            captures
+                .iter()
+                .map(|fd| PollFd::new(*fd, PollFlags::POLLIN)),
+        );
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn hear_monitor(&mut self) -> io::Result<()> {
+        loop {
+            match receive(&mut self.socket, &mut self.from_monitor) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        while let Some(down) = Down::decode(&mut self.from_monitor).map_err(io::Error::other)? {
+            match down {
+                Down::Setup(_) => return Err(io::Error::other("set up twice")),
+                Down::Addresses(addresses) => self.ours = addresses.into_iter().collect(),
+                Down::Drain => {
+                    self.knocks.admit_no_more();
+                    self.draining = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the interface may have more than its turn allowed.
+    fn take_turn(&mut self, n: usize, now: Time) -> bool {
+        let Some(mut live) = self.captures[n].take() else {
+            return false;
+        };
+        let link = live.link();
+        for _ in 0..TURN {
+            let arrival = match live.next_frame() {
+                Ok(Some(frame)) => packet::parse(now, link, frame.bytes),
+                Ok(None) => {
+                    self.captures[n] = Some(live);
+                    return false;
+                }
+                Err(_) => {
+                    self.dropped += live.stats().map_or(0, |s| s.dropped);
+                    self.send(Event::Lost(n as u8), WAITING_GRANTS);
+                    return false;
+                }
+            };
+            self.packets += 1;
+            if let Some(arrival) = arrival {
+                let ours = std::mem::take(&mut self.ours);
+                self.advance(|knocks, out| knocks.arrive(&arrival, |a| ours.contains(&a), out));
+                self.ours = ours;
+            }
+        }
+        self.captures[n] = Some(live);
+        true
+    }
+
+    fn advance(&mut self, step: impl FnOnce(&mut Knocks, &mut dyn FnMut(Outcome))) {
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        step(&mut self.knocks, &mut |outcome| outcomes.push(outcome));
+        for outcome in outcomes.drain(..) {
+            self.tell(&outcome);
+        }
+        self.outcomes = outcomes;
+    }
+
+    fn tell(&mut self, outcome: &Outcome) {
+        let (make, waiting, most): (fn(Knocked) -> Event, _, _) = match outcome.kind {
+            Kind::Grant => (Event::Grant, WAITING_GRANTS, usize::MAX),
+            Kind::Stage => (Event::Stage, WAITING_LOG, TOLD_AT_ONCE),
+            Kind::Fail => (Event::Fail, WAITING_LOG, TOLD_AT_ONCE),
+            Kind::Timeout => (Event::Timeout, WAITING_LOG, TOLD_AT_ONCE),
+        };
+        if outcome.kind != Kind::Grant && !(self.setup.tell_all && self.may_tell(outcome.time)) {
+            return;
+        }
+        let events: Vec<Event> = self
+            .knocks
+            .watches(outcome)
+            .take(most)
+            .map(|watch| {
+                make(Knocked {
+                    generation: self.setup.generation,
+                    door: watch.door,
+                    knock: watch.knock,
+                    line: watch.line,
+                    stage: outcome.stage,
+                    address: outcome.source,
+                })
+            })
+            .collect();
+        for event in events {
+            self.send(event, waiting);
+        }
+    }
+
+    fn may_tell(&mut self, now: Time) -> bool {
+        if now.since(self.told_since) >= Duration::from_secs(1) {
+            (self.told, self.told_since) = (0, now);
+        }
+        self.told += 1;
+        self.told <= TOLD_PER_SECOND
+    }
+
+    fn send(&mut self, event: Event, waiting: usize) {
+        if self.to_monitor.len() < waiting {
+            self.to_monitor.extend_from_slice(&event.encode());
+        }
+    }
+
+    fn count(&mut self, now: Time) {
+        if self.packets == self.counted.packets || now.since(self.counted_at) < COUNTED_EVERY {
+            return;
+        }
+        let live = self.captures.iter_mut().flatten();
+        let dropped: u64 = live.filter_map(|c| c.stats().ok()).map(|s| s.dropped).sum();
+        self.counted = Counted {
+            packets: self.packets,
+            dropped: self.dropped + dropped,
+            attempts: self.knocks.counters(),
+        };
+        self.counted_at = now;
+        self.send(Event::Counted(self.counted), WAITING_LOG);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.to_monitor.is_empty() {
+            match self.socket.write(&self.to_monitor) {
+                Ok(n) => {
+                    self.to_monitor.drain(..n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! The log: syslog, a file or standard error; bounded whatever strangers do.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog};
+
+use crate::config::LogTo;
+use crate::time::Time;
+
+/// How grave a line is: the levels of syslog(3) that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The daemon cannot do its work.
+    Error,
+    /// Something wants the administrator's eye.
+    Warning,
+    /// Doors opened and closed, starts, reloads.
+    Notice,
+    /// Steps of attempts.
+    Info,
+}
+
+/// Lines that strangers can cause: so many a second at most, and this many saved up.
+const PER_SECOND: f64 = 8.0;
+const SAVED_UP: f64 = 64.0;
+/// Of one source, in [`SOURCE_SPAN`].
+const PER_SOURCE: u32 = 16;
+const SOURCE_SPAN: Duration = Duration::from_secs(10);
+/// Sources watched at once; they share places by the end of their address.
+const SOURCES: usize = 256;
+/// How often withheld lines are told of.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+enum Sink {
+    Syslog,
+    Stderr,
+    File(File),
+}
+
+/// Where log lines go.
+pub struct Log {
+    sink: Sink,
+    allowance: f64,
+    counted_at: Time,
+    sources: Box<[(Option<IpAddr>, Time, u32)]>,
+    withheld: u64,
+    told: u64,
+    told_at: Time,
+}
+
+impl Log {
+    /// Opens the log.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn open(to: &LogTo) -> io::Result<Log> {
+        Ok(Log {
+            sink: sink(to)?,
+            allowance: SAVED_UP,
+            counted_at: Time(0),
+            sources: vec![(None, Time(0), 0); SOURCES].into(),
+            withheld: 0,
+            told: 0,
+            told_at: Time(0),
+        })
+    }
+
+    /// Goes on elsewhere, or in a new file of the same name (after newsyslog(8) has moved the
+    /// old one away).
+    ///
+    /// # Errors
+    /// A file that cannot be opened; the log then goes on where it was.
+    pub fn reopen(&mut self, to: &LogTo) -> io::Result<()> {
+        self.sink = sink(to)?;
+        Ok(())
+    }
+
+    /// A line of the daemon's own.
+    pub fn line(&mut self, level: Level, text: &str) {
+        let text: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        match &mut self.sink {
+            Sink::Syslog => {
+                let severity = match level {
+                    Level::Error => Severity::LOG_ERR,
+                    Level::Warning => Severity::LOG_WARNING,
+                    Level::Notice => Severity::LOG_NOTICE,
+                    Level::Info => Severity::LOG_INFO,
+                };
+                let priority = Priority::new(severity, Facility::LOG_AUTH);
+                // A text with a NUL byte cannot be: control characters are gone.
+                let _ = syslog(priority, text.as_str());
+            }
+            Sink::Stderr => write(&mut io::stderr(), &text),
+            Sink::File(file) => write(file, &text),
+        }
+    }
+
+    /// A line that a stranger's packet caused: written while there are not too many of them,
+    /// counted otherwise.
+    pub fn caused(&mut self, level: Level, source: IpAddr, now: Time, text: &str) {
+        if self.allowed(source, now) {
+            self.line(level, text);
+        } else {
+            self.withheld += 1;
+        }
+    }
+
+    fn allowed(&mut self, source: IpAddr, now: Time) -> bool {
+        let earned = now.since(self.counted_at).as_secs_f64() * PER_SECOND;
+        self.allowance = (self.allowance + earned).min(SAVED_UP);
+        self.counted_at = now.max(self.counted_at);
+        let octet = match source {
+            IpAddr::V4(a) => a.octets()[3],
+            IpAddr::V6(a) => a.octets()[15],
+        };
+        let place = &mut self.sources[usize::from(octet) % SOURCES];
+        if place.0 != Some(source) || now.since(place.1) >= SOURCE_SPAN {
+            *place = (Some(source), now, 0);
+        }
+        if self.allowance < 1.0 || place.2 >= PER_SOURCE {
+            return false;
+        }
+        self.allowance -= 1.0;
+        place.2 += 1;
+        true
+    }
+
+    /// Says, now and then, how many lines were withheld since it was last said.
+    pub fn tell_withheld(&mut self, now: Time) {
+        if self.withheld > self.told && now.since(self.told_at) >= TOLD_EVERY {
+            let n = self.withheld - self.told;
+            self.line(
+                Level::Warning,
+                &format!("{n} log lines withheld: too many at once"),
+            );
+            self.told = self.withheld;
+            self.told_at = now;
+        }
+    }
+
+    /// Lines withheld since the start.
+    pub fn withheld(&self) -> u64 {
+        self.withheld
+    }
+}
+
+fn sink(to: &LogTo) -> io::Result<Sink> {
+    Ok(match to {
+        LogTo::Syslog => {
+            let flags = LogFlags::LOG_PID | LogFlags::LOG_NDELAY;
+            #[cfg(target_os = "linux")]
+            openlog(Some(c"posternd"), flags, Facility::LOG_AUTH)?;
+            // FreeBSD's openlog(3) keeps the pointer it is given; without one it takes the
+            // program's name.
+            #[cfg(not(target_os = "linux"))]
+            openlog(None::<&str>, flags, Facility::LOG_AUTH)?;
+            Sink::Syslog
+        }
+        LogTo::Stderr => Sink::Stderr,
+        LogTo::File(path) => {
+            let file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(path)?;
+            Sink::File(file)
+        }
+    })
+}
+
+fn write(to: &mut dyn Write, text: &str) {
+    // Nobody can be told that the log cannot be written.
+    let _ = to.write_all(format!("{:.3} posternd: {text}\n", Timestamp::now()).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::net::Ipv4Addr;
+
+    fn lines(path: &std::path::Path) -> usize {
+        fs::read_to_string(path).unwrap().lines().count()
+    }
+
+    #[test]
+    fn a_flood_is_counted_not_recited() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("log");
+        let mut log = Log::open(&LogTo::File(path.clone())).unwrap();
+        for n in 0..100_000u32 {
+            let time = Time(u64::from(n) * 100);
+            log.caused(Level::Info, Ipv4Addr::from(n).into(), time, "x");
+        }
+        let written = lines(&path);
+        assert!(written <= 64 + 80 + 1, "{written} lines in ten seconds");
+        assert_eq!(log.withheld() as usize, 100_000 - written);
+        log.tell_withheld(Time(20_000_000));
+        log.tell_withheld(Time(40_000_000));
+        assert_eq!(lines(&path), written + 1, "told once");
+    }
+
+    #[test]
+    fn one_source_does_not_silence_the_others() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("log");
+        let mut log = Log::open(&LogTo::File(path.clone())).unwrap();
+        let (loud, quiet) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        for _ in 0..1000 {
+            log.caused(Level::Info, loud.into(), Time(0), "loud");
+        }
+        log.caused(Level::Info, quiet.into(), Time(0), "quiet");
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches("loud").count(), PER_SOURCE as usize);
+        assert_eq!(text.matches("quiet").count(), 1);
+    }
+
+    #[test]
+    fn a_line_stays_one_line() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("log");
+        let mut log = Log::open(&LogTo::File(path.clone())).unwrap();
+        log.line(Level::Error, "one\ntwo\u{1b}[2J");
+        assert_eq!(lines(&path), 1);
+        fs::rename(&path, top.path().join("log.0")).unwrap();
+        log.reopen(&LogTo::File(path.clone())).unwrap();
+        log.line(Level::Error, "three");
+        assert_eq!(lines(&path), 1);
+    }
+}

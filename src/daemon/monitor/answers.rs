@@ -1,0 +1,105 @@
+//! What posternctl asks.
+
+use std::net::IpAddr;
+
+use super::Monitor;
+use crate::daemon::clock;
+use crate::daemon::control::{DoorView, InterfaceView, LeaseView, Request, Response, StatusView};
+use crate::firewall::{Firewall, Opening};
+use crate::time::Time;
+
+impl Monitor {
+    pub(super) fn answer(&mut self, now: Time) {
+        for (id, request) in self.server.read(now) {
+            let response = match request {
+                Ok(Request::List) => Response::Leases(self.list(now)),
+                Ok(Request::Status) => Response::Status(Box::new(self.status())),
+                Ok(Request::Close { address, door }) => self.close(address, door.as_deref(), now),
+                Ok(Request::Reload) => match self.reload(now) {
+                    // Answered when the new listener is in charge.
+                    Ok(warnings) => {
+                        self.reloading.push((id, self.generation, warnings));
+                        continue;
+                    }
+                    Err(lines) => {
+                        self.say_not_reloaded(&lines);
+                        Response::Error(lines.join("\n"))
+                    }
+                },
+                Err(e) => Response::Error(format!("not understood: {e}")),
+            };
+            self.server.answer(id, &response);
+        }
+    }
+
+    pub(super) fn list(&self, now: Time) -> Vec<LeaseView> {
+        let leases = self.leases.iter().filter_map(|lease| {
+            let failure = self.broken.get(&Opening {
+                door: lease.door,
+                address: lease.address,
+            });
+            Some(LeaseView {
+                door: self.doors.get(lease.door)?.name.clone(),
+                address: lease.address,
+                since: clock::seconds(clock::wall(lease.since)),
+                until: clock::seconds(clock::wall(lease.until)),
+                remaining: lease.until.since(now).as_secs(),
+                in_force: failure.is_none(),
+                failure: failure.cloned(),
+            })
+        });
+        leases.collect()
+    }
+
+    pub(super) fn status(&self) -> StatusView {
+        let missing = self.listeners.missing();
+        let pid = self.listeners.pid();
+        let config = &self.doors.config;
+        let counted = self.listeners.counted();
+        let doors = (0u16..).zip(&config.doors).map(|(place, door)| DoorView {
+            name: door.name.clone(),
+            leases: self.leases.iter().filter(|l| l.door == place).count(),
+            granted: self.granted.get(&door.name).copied().unwrap_or(0),
+        });
+        let mut attempts = counted.attempts;
+        attempts.granted = self.granted.values().sum();
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            monitor: std::process::id() as i32,
+            listener: pid.map(|p| p as i32),
+            user: self.user.name.clone(),
+            since: clock::seconds(self.since),
+            config: self.options.config.display().to_string(),
+            generation: self.generation,
+            interfaces: config
+                .interfaces
+                .iter()
+                .map(|name| InterfaceView {
+                    name: name.clone(),
+                    listening: pid.is_some() && !missing.contains(name),
+                })
+                .collect(),
+            firewall: self.firewall.name().into(),
+            doors: doors.collect(),
+            packets: counted.packets,
+            dropped: counted.dropped,
+            attempts,
+            refused: self.refused,
+            withheld: self.log.withheld(),
+            restarts: self.listeners.restarts,
+        }
+    }
+
+    pub(super) fn close(&mut self, address: IpAddr, door: Option<&str>, now: Time) -> Response {
+        let place = match door.map(|name| (name, self.doors.place(name))) {
+            Some((name, None)) => return Response::Error(format!("{name}: no such door")),
+            Some((_, place)) => place,
+            None => None,
+        };
+        let mut changes = Vec::new();
+        self.leases
+            .close(address, place, |change| changes.push(change));
+        self.carry_out(&changes, now);
+        Response::Closed(changes.len())
+    }
+}

@@ -1,0 +1,269 @@
+//! Grants and leases, journal and packet filter, in step.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Monitor;
+use crate::config::{Action, Door};
+use crate::daemon::clock;
+use crate::daemon::doors::NotSpent;
+use crate::daemon::log::Level;
+use crate::daemon::wire::{Event, Knocked};
+use crate::firewall::{Done, Firewall, Opening, Order, What, command};
+use crate::journal::{Entry, Record};
+use crate::knock::can_knock;
+use crate::lease::{Act, Change, Why};
+use crate::time::Time;
+
+/// Two listeners that both saw a knock while one took over from the other give two grants.
+pub(super) const SAME_KNOCK: Duration = Duration::from_secs(2);
+
+impl Monitor {
+    /// A grant as the listener tells it: refused, or what it changes.
+    pub(super) fn grant(&mut self, k: &Knocked, name: &str, now: Time, changes: &mut Vec<Change>) {
+        let Some(door) = self.doors.place(name) else {
+            return;
+        };
+        let opening = Opening {
+            door,
+            address: k.address,
+        };
+        let current = k.generation == self.generation;
+        if let Some((generation, at)) = self.recent.get(&opening)
+            && *generation != k.generation
+            && now.since(*at) < SAME_KNOCK
+        {
+            return;
+        }
+        if !can_knock(k.address) || !self.doors.allow(door, now) {
+            self.refused += 1;
+            return self.say_refused(name, k.address, now, "not allowed now");
+        }
+        // The places of knocks may have changed between generations; lines never come back.
+        if self.doors.is_one_time(door, k.knock) || k.line != 0 {
+            let spent = if current {
+                self.doors.spend(door, k.knock, k.line)
+            } else {
+                Err(NotSpent::NotInForce)
+            };
+            match spent {
+                Ok(()) => self.renew(),
+                Err(e) => {
+                    self.refused += 1;
+                    let why = match e {
+                        NotSpent::NotInForce => "one-time sequence spent already".into(),
+                        NotSpent::NotWritten(e) => format!("one-time list not written: {e}"),
+                    };
+                    return self.say_refused(name, k.address, now, &why);
+                }
+            }
+        }
+        if self.listeners.draining() || self.listeners.changing() || self.renew {
+            self.recent.insert(opening, (k.generation, now));
+        }
+        *self.granted.entry(name.to_owned()).or_default() += 1;
+        self.leases
+            .grant(door, k.address, now, |change| changes.push(change));
+    }
+
+    pub(super) fn say_refused(&mut self, door: &str, address: IpAddr, now: Time, why: &str) {
+        let text = format!("{door}: knock of {address} refused: {why}");
+        self.log.caused(Level::Warning, address, now, &text);
+    }
+
+    pub(super) fn tell(&mut self, event: Event, door: &str, now: Time) {
+        let (address, text) = match event {
+            Event::Stage(k) => (
+                k.address,
+                format!("{door}: {}: stage {}", k.address, k.stage),
+            ),
+            Event::Fail(k) => (
+                k.address,
+                format!("{door}: {}: failed after stage {}", k.address, k.stage),
+            ),
+            Event::Timeout(k) => (
+                k.address,
+                format!("{door}: {}: timeout after stage {}", k.address, k.stage),
+            ),
+            _ => return,
+        };
+        self.log.caused(Level::Info, address, now, &text);
+    }
+
+    /// Journal first, then packet filter and commands.
+    pub(super) fn carry_out(&mut self, changes: &[Change], now: Time) {
+        if changes.is_empty() {
+            return;
+        }
+        let records: Vec<Record> = changes.iter().filter_map(|c| self.record(c, now)).collect();
+        if !self.write_journal(&records) {
+            // What is not written down does not open; what ends, ends all the same.
+            for change in changes {
+                if let Act::Open { until: Some(_) } = change.act {
+                    self.leases.close(change.address, Some(change.door), |_| {});
+                    self.refused += 1;
+                }
+            }
+        }
+        let orders: Vec<Order> = changes.iter().filter_map(|c| self.order(c, now)).collect();
+        self.firewall.apply(&orders);
+        self.take_done();
+    }
+
+    pub(super) fn record(&self, change: &Change, now: Time) -> Option<Record> {
+        let door = self.doors.get(change.door)?;
+        let (name, address) = (door.name.clone(), change.address);
+        match change.act {
+            Act::Open { until: Some(until) } => Some(Record::Open(Entry {
+                stop: stop_command(door, address),
+                door: name,
+                address,
+                since: now.0,
+                until: until.0,
+                done: false,
+            })),
+            Act::Extend { until } => Some(Record::Extend {
+                door: name,
+                address,
+                until: until.0,
+            }),
+            Act::Open { until: None } | Act::Close(_) => None,
+        }
+    }
+
+    /// Nothing for what is not in force after all.
+    pub(super) fn order(&mut self, change: &Change, now: Time) -> Option<Order> {
+        let opening = Opening {
+            door: change.door,
+            address: change.address,
+        };
+        let stands = self.leases.get(change.door, change.address).is_some();
+        let what = match change.act {
+            Act::Open { until: Some(_) } | Act::Extend { .. } if !stands => return None,
+            Act::Open { until } => What::Open {
+                remaining: until.map(|u| u.since(now)),
+            },
+            // What the packet filter did not make before is made now.
+            Act::Extend { until } if self.broken.contains_key(&opening) => What::Open {
+                remaining: Some(until.since(now)),
+            },
+            Act::Extend { until } => What::Extend {
+                remaining: until.since(now),
+            },
+            Act::Close(why) => {
+                self.closing.insert(opening, why);
+                What::Close
+            }
+        };
+        Some(Order { opening, what })
+    }
+
+    pub(super) fn end_leases(&mut self, now: Time) {
+        let mut changes = Vec::new();
+        self.leases.due(now, |_, change| changes.push(change));
+        self.carry_out(&changes, now);
+    }
+
+    /// What the packet filter and commands have done by now.
+    pub(super) fn take_done(&mut self) {
+        let mut records = Vec::new();
+        for Done { order, result } in self.firewall.done() {
+            let Opening { door, address } = order.opening;
+            let Some(name) = self.doors.get(door).map(|d| d.name.clone()) else {
+                continue;
+            };
+            let lease = self.leases.get(door, address);
+            let until = lease.map(|l| clock::seconds(clock::wall(l.until)));
+            match (&order.what, &result) {
+                (What::Close, _) => {
+                    self.broken.remove(&order.opening);
+                    if lease.is_none() {
+                        records.push(Record::Closed {
+                            door: name.clone(),
+                            address,
+                        });
+                    }
+                }
+                (_, Ok(())) => {
+                    let mended = self.broken.remove(&order.opening).is_some();
+                    if lease.is_some() && (mended || matches!(order.what, What::Open { .. })) {
+                        records.push(Record::Done {
+                            door: name.clone(),
+                            address,
+                        });
+                    }
+                }
+                (_, Err(e)) => {
+                    if lease.is_some() {
+                        self.broken.insert(order.opening, e.to_string());
+                    }
+                }
+            }
+            let now = clock::now();
+            match (order.what, result) {
+                (What::Open { .. }, Ok(())) => {
+                    let until = until.map_or_else(String::new, |u| format!(" until {u}"));
+                    let text = format!("{name}: open for {address}{until}");
+                    self.log.caused(Level::Notice, address, now, &text);
+                }
+                (What::Extend { .. }, Ok(())) => {
+                    let until = until.unwrap_or_default();
+                    let text = format!("{name}: extended for {address} until {until}");
+                    self.log.caused(Level::Notice, address, now, &text);
+                }
+                (What::Close, Ok(())) => {
+                    let why = self.closing.remove(&order.opening);
+                    let why = in_words(why.unwrap_or(Why::Due));
+                    let text = format!("{name}: closed for {address}: {why}");
+                    self.log.caused(Level::Notice, address, now, &text);
+                }
+                (What::Close, Err(e)) => {
+                    self.closing.remove(&order.opening);
+                    let text = format!("{name}: not closed for {address}: {e}");
+                    self.log.caused(Level::Error, address, now, &text);
+                }
+                (_, Err(e)) => {
+                    let text = format!("{name}: not open for {address}: {e}");
+                    self.log.caused(Level::Error, address, now, &text);
+                }
+            }
+        }
+        self.write_journal(&records);
+    }
+
+    pub(super) fn write_journal(&mut self, records: &[Record]) -> bool {
+        match self.journal.write(records) {
+            Ok(()) => {
+                if !records.is_empty() {
+                    self.said.remove("journal");
+                }
+                true
+            }
+            Err(e) => {
+                self.say_once(
+                    "journal",
+                    &format!("journal: {e}: no door opens until it can be written"),
+                );
+                false
+            }
+        }
+    }
+}
+
+/// The stop command that a lease of this door owes.
+fn stop_command(door: &Door, address: IpAddr) -> Option<String> {
+    match &door.action {
+        Action::Open(_) => None,
+        Action::Command(commands) => command::stop_line(commands, address),
+    }
+}
+
+/// Why a lease ended, for the log.
+pub(super) fn in_words(why: Why) -> &'static str {
+    match why {
+        Why::Due => "its time was up",
+        Why::GaveWay => "gave way, the door has max_leases",
+        Why::Asked => "the administrator asked",
+        Why::Removed => "the door is configured no more",
+    }
+}

@@ -1,0 +1,151 @@
+//! Listeners and interfaces: who listens where, and what is heard.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Monitor;
+use crate::daemon::log::Level;
+use crate::daemon::supervise::News;
+use crate::daemon::wire::{Down, Event, Setup};
+use crate::daemon::{addresses, clock};
+use crate::time::Time;
+
+/// Attempts held at once: 32 MiB of address space, resident only as far as it is used.
+const ATTEMPTS: usize = 1 << 20;
+/// How often an interface that is missing is looked for, beside word from the kernel.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts to open an interface that is there.
+const LONGEST_LOOK: Duration = Duration::from_secs(30);
+
+impl Monitor {
+    pub(super) fn start_listener(&mut self, now: Time) {
+        self.renew = false;
+        let setup = Setup {
+            generation: self.generation,
+            interfaces: self.doors.config.interfaces.clone(),
+            watches: self.doors.watches(),
+            avoid: self.doors.opened_ports(),
+            addresses: self.interfaces.addresses.iter().copied().collect(),
+            attempts: ATTEMPTS,
+            tell_all: self.options.verbose,
+            uid: self.user.uid,
+            gid: self.user.gid,
+            root: self.doors.config.state.join("empty").display().to_string(),
+        };
+        let mut news = Vec::new();
+        self.listeners
+            .start(setup, self.doors.names(), now, &mut news);
+        self.hear(news, now);
+    }
+
+    /// What is in force for the listener has changed: another generation.
+    pub(super) fn renew(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.renew = true;
+    }
+
+    pub(super) fn listen(&mut self, now: Time) {
+        let mut news = Vec::new();
+        let drain = self.doors.longest_attempt() + Duration::from_secs(1);
+        self.listeners.read(now, drain, &mut news);
+        self.hear(news, now);
+        if !self.listeners.draining() && !self.listeners.changing() {
+            self.recent
+                .retain(|_, (_, at)| now.since(*at) < super::grants::SAME_KNOCK);
+        }
+    }
+
+    pub(super) fn hear(&mut self, news: Vec<News>, now: Time) {
+        let mut changes = Vec::new();
+        for news in news {
+            match news {
+                News::Knocked(Event::Grant(k), door) => self.grant(&k, &door, now, &mut changes),
+                News::Knocked(event, door) => self.tell(event, &door, now),
+                News::InCharge(generation) => self.in_charge(generation),
+                News::Trouble(text) => self.say_once("trouble", &text),
+                News::Lost(interface) => {
+                    let text = format!("{interface}: went away; waiting for it");
+                    self.log.line(Level::Warning, &text);
+                    self.look = Some((now, LOOK_EVERY));
+                }
+                News::Died(generation, why) => {
+                    let text = format!("the listener is gone ({why}); starting it again");
+                    self.say_once("listener", &text);
+                    self.answer_reloads(generation, Some(&why));
+                }
+            }
+        }
+        self.carry_out(&changes, now);
+    }
+
+    pub(super) fn in_charge(&mut self, generation: u32) {
+        let missing = self.listeners.missing();
+        let all = &self.doors.config.interfaces;
+        let heard: Vec<&str> = all
+            .iter()
+            .filter(|i| !missing.contains(i))
+            .map(String::as_str)
+            .collect();
+        let on = if heard.is_empty() {
+            "nothing".to_owned()
+        } else {
+            heard.join(" ")
+        };
+        let text = format!("listening on {on} as {}", self.user.name);
+        self.say_once("listening", &text);
+        self.said.remove("listener");
+        if missing.is_empty() {
+            self.said.remove("trouble");
+            self.look = None;
+        } else {
+            let (at, pause) = self.look.unwrap_or((clock::now(), LOOK_EVERY));
+            self.look = Some((at.max(clock::now()) + pause, pause));
+        }
+        self.answer_reloads(generation, None);
+    }
+
+    pub(super) fn follow_interfaces(&mut self, now: Time) {
+        let mut word = [PollFd::new(self.watcher.as_fd(), PollFlags::POLLIN)];
+        let changed = poll(&mut word, PollTimeout::ZERO).is_ok_and(|n| n > 0);
+        let looking = self.look.is_some_and(|(at, _)| at <= now);
+        if !changed && !looking {
+            return;
+        }
+        self.watcher.clear();
+        let Ok(interfaces) = addresses::read() else {
+            return;
+        };
+        if interfaces.addresses != self.interfaces.addresses {
+            let addresses = interfaces.addresses.iter().copied().collect();
+            let mut news = Vec::new();
+            self.listeners
+                .tell(&Down::Addresses(addresses), now, &mut news);
+            self.hear(news, now);
+        }
+        let appeared = interfaces
+            .up
+            .difference(&self.interfaces.up)
+            .next()
+            .is_some();
+        self.interfaces = interfaces;
+        let missing = self.listeners.missing();
+        if missing.is_empty() || self.listeners.changing() {
+            return;
+        }
+        // One that is there but could not be opened is tried again, with pauses that grow.
+        if missing.iter().any(|name| self.interfaces.up.contains(name)) && (looking || appeared) {
+            let pause = match self.look {
+                Some((_, pause)) if !appeared => (pause * 2).min(LONGEST_LOOK),
+                _ => LOOK_EVERY,
+            };
+            self.look = Some((now + pause, pause));
+            self.renew();
+        } else {
+            self.look = Some((now + LOOK_EVERY, LOOK_EVERY));
+        }
+    }
+
+    // Grants and leases.
+}

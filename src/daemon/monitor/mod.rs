@@ -1,0 +1,249 @@
+//! The monitor: root. It keeps leases, journal and packet filter in step, and believes nothing
+//! that the listener says beyond what the configuration allows.
+
+mod answers;
+mod grants;
+mod hearing;
+mod reload;
+mod signals;
+mod start;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::Flock;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::addresses::{Interfaces, Watcher};
+use super::clock;
+use super::doors::Doors;
+use super::log::{Level, Log};
+use super::server::Server;
+use super::supervise::Listeners;
+use crate::firewall::{Backends, Firewall, Opening, Upkeep};
+use crate::journal::Journal;
+use crate::lease::{Leases, Why};
+use crate::time::Time;
+use signals::Signals;
+pub use start::{NotStarted, Options};
+use start::{Pidfile, Unprivileged};
+
+/// How often it is looked whether our rules stand.
+const UPHOLD_EVERY: Duration = Duration::from_secs(10);
+/// How long commands that still run are waited for when the daemon stops.
+const STOP_IN: Duration = Duration::from_secs(5);
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(options: Options) -> ExitCode {
+    match Monitor::start(options) {
+        Ok(mut monitor) => {
+            monitor.serve();
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            for line in &e.lines {
+                eprintln!("posternd: {line}");
+            }
+            ExitCode::from(e.status)
+        }
+    }
+}
+
+struct Monitor {
+    options: Options,
+    doors: Doors,
+    generation: u32,
+    user: Unprivileged,
+    log: Log,
+    journal: Journal,
+    leases: Leases,
+    firewall: Backends,
+    /// Openings that the packet filter did not make, and what it said.
+    broken: HashMap<Opening, String>,
+    /// Why leases that are being closed are.
+    closing: HashMap<Opening, Why>,
+    /// Grants while one listener takes over from another: by which generation, and when.
+    recent: HashMap<Opening, (u32, Time)>,
+    listeners: Listeners,
+    /// The listener wants starting with what is in force now.
+    renew: bool,
+    /// When to look for missing interfaces next, and how long to wait after that.
+    look: Option<(Time, Duration)>,
+    said: HashMap<String, String>,
+    watcher: Watcher,
+    interfaces: Interfaces,
+    server: Server,
+    /// Who asked for a reload and waits for this generation to be in charge.
+    reloading: Vec<(u64, u32, Vec<String>)>,
+    signals: Signals,
+    uphold_at: Time,
+    granted: HashMap<String, u64>,
+    refused: u64,
+    since: Timestamp,
+    /// Held, so that there is one daemon a state directory.
+    _lock: Flock<File>,
+    _pidfile: Option<Pidfile>,
+}
+
+impl Monitor {
+    pub(super) fn serve(&mut self) {
+        while !self.signals.stop.load(Ordering::Relaxed) {
+            let now = clock::now();
+            if self.signals.reopen.swap(false, Ordering::Relaxed) {
+                self.reopen_log();
+            }
+            if self.signals.reload.swap(false, Ordering::Relaxed)
+                && let Err(lines) = self.reload(now)
+            {
+                self.say_not_reloaded(&lines);
+            }
+            self.answer(now);
+            self.follow_interfaces(now);
+            if self.renew || self.listeners.wanted(now) {
+                self.start_listener(now);
+            }
+            self.listen(now);
+            self.end_leases(now);
+            self.take_done();
+            self.log.tell_withheld(now);
+            if self.uphold_at <= now {
+                self.uphold(now);
+            }
+            self.wait();
+        }
+        self.stop();
+    }
+
+    pub(super) fn wait(&mut self) {
+        let now = clock::now();
+        let wake = [
+            self.leases.next_end(),
+            self.listeners.next_deadline(),
+            self.server.next_deadline(),
+            self.look.map(|(at, _)| at),
+            Some(self.uphold_at),
+        ];
+        let wake = if self.renew {
+            Some(now)
+        } else {
+            wake.into_iter().flatten().min()
+        };
+        // Rounded up: woken too early there would be nothing to do yet.
+        let left = wake.map_or(0, |w| w.since(now).as_micros().div_ceil(1000));
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let always = [self.signals.wake.as_fd(), self.watcher.as_fd()];
+        let fds: Vec<(BorrowedFd, bool)> = always
+            .into_iter()
+            .chain(self.firewall.wake_fd())
+            .map(|fd| (fd, false))
+            .chain(self.listeners.sockets())
+            .chain(self.server.sockets())
+            .collect();
+        let mut fds: Vec<PollFd> = fds
+            .into_iter()
+            .map(|(fd, writes)| {
+                let mut flags = PollFlags::POLLIN;
+                flags.set(PollFlags::POLLOUT, writes);
+                PollFd::new(fd, flags)
+            })
+            .collect();
+        if let Err(e) = poll(&mut fds, timeout)
+            && e != Errno::EINTR
+        {
+            let text = format!("poll: {e}");
+            drop(fds);
+            self.log.line(Level::Error, &text);
+        }
+        self.signals.clear();
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.log.line(
+            Level::Notice,
+            "stopping: guards and openings stand, leases end when they should have",
+        );
+        self.listeners.stop();
+        let until = clock::now() + STOP_IN;
+        while self.firewall.busy() && clock::now() < until {
+            let left = until.since(clock::now()).as_millis();
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            if let Some(fd) = self.firewall.wake_fd() {
+                let _ = poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout);
+            }
+            self.take_done();
+        }
+    }
+
+    // Listeners and interfaces.
+
+    pub(super) fn uphold(&mut self, now: Time) {
+        self.uphold_at = now + UPHOLD_EVERY;
+        match self.firewall.uphold(&openings(&self.leases, now)) {
+            Ok(upkeep) => {
+                self.said.remove("firewall");
+                let doors = &self.doors;
+                self.broken
+                    .retain(|o, _| doors.get(o.door).is_some_and(|d| !d.opens_ports()));
+                self.say_upkeep(&upkeep);
+            }
+            Err(e) => self.say_once("firewall", &format!("firewall: {e}")),
+        }
+    }
+
+    pub(super) fn say_upkeep(&mut self, upkeep: &Upkeep) {
+        for mended in &upkeep.mended {
+            self.log
+                .line(Level::Warning, &format!("firewall: {mended}"));
+        }
+        if upkeep.strangers.is_empty() {
+            self.said.remove("strangers");
+        } else {
+            self.say_once(
+                "strangers",
+                &format!(
+                    "firewall: not ours, left alone: {}",
+                    upkeep.strangers.join("; ")
+                ),
+            );
+        }
+    }
+
+    /// Says a thing of this kind unless it was the last that was said of it.
+    pub(super) fn say_once(&mut self, kind: &str, text: &str) {
+        if self.said.get(kind).is_none_or(|said| said != text) {
+            let level = if kind == "listening" {
+                Level::Notice
+            } else {
+                Level::Warning
+            };
+            self.log.line(level, text);
+            self.said.insert(kind.into(), text.into());
+        }
+    }
+
+    pub(super) fn reopen_log(&mut self) {
+        if let Err(e) = self.log.reopen(&self.doors.config.log.clone()) {
+            self.log.line(Level::Error, &format!("log: {e}"));
+        }
+    }
+
+    // Reload.
+}
+
+/// What should be in force at `now`, and how much longer.
+fn openings(leases: &Leases, now: Time) -> Vec<(Opening, Option<Duration>)> {
+    let each = leases.iter().map(|lease| {
+        let opening = Opening {
+            door: lease.door,
+            address: lease.address,
+        };
+        (opening, Some(lease.until.since(now)))
+    });
+    each.collect()
+}

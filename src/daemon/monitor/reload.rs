@@ -1,0 +1,169 @@
+//! Another configuration takes the place of the one in force: whole, or not at all.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::Monitor;
+use super::grants::in_words;
+use super::openings;
+use super::start::{Unprivileged, load};
+use crate::config::{Action, Config};
+use crate::daemon::control::Response;
+use crate::daemon::doors::Doors;
+use crate::daemon::log::Level;
+use crate::firewall::{Failure, Firewall, Opening, Upkeep, command};
+use crate::journal::Record;
+use crate::lease::{Act, Change, Lease};
+use crate::time::Time;
+
+impl Monitor {
+    pub(super) fn say_not_reloaded(&mut self, lines: &[String]) {
+        self.log.line(
+            Level::Error,
+            "not reloaded, the configuration before goes on:",
+        );
+        for line in lines {
+            self.log.line(Level::Error, line);
+        }
+    }
+
+    /// The new configuration whole, or nothing; its warnings.
+    pub(super) fn reload(&mut self, now: Time) -> Result<Vec<String>, Vec<String>> {
+        let (config, mut warnings) = load(&self.options)?;
+        let user = Unprivileged::of(&config).map_err(|e| vec![e])?;
+        let before = &self.doors.config;
+        for (key, changed) in [
+            ("control", config.control != before.control),
+            ("state", config.state != before.state),
+            ("pidfile", config.pidfile != before.pidfile),
+        ] {
+            if changed {
+                warnings.push(format!(
+                    "{key}: takes effect when posternd is started again"
+                ));
+            }
+        }
+        let config = Config {
+            control: before.control.clone(),
+            state: before.state.clone(),
+            pidfile: before.pidfile.clone(),
+            ..config
+        };
+        let (doors, wrong) = Doors::new(config, now);
+        warnings.extend(wrong);
+        if doors.config.log != before.log {
+            self.log
+                .reopen(&doors.config.log)
+                .map_err(|e| vec![format!("log: {e}")])?;
+        }
+
+        let map: HashMap<u16, u16> = (0u16..)
+            .zip(&before.doors)
+            .filter_map(|(place, old)| {
+                let new = doors.place(&old.name)?;
+                let same_kind = old.opens_ports() == doors.get(new)?.opens_ports();
+                same_kind.then_some((place, new))
+            })
+            .collect();
+        let mut leases = self.leases.clone();
+        let ended = leases.remap(doors.terms(), now, |old| map.get(&old).copied());
+        let before = self.doors.config.clone();
+        let upkeep = match self.establish(&doors.config, &openings(&leases, now)) {
+            Ok(upkeep) => upkeep,
+            Err(e) => {
+                let mut lines = vec![e.to_string()];
+                if let Err(e) = self.establish(&before, &openings(&self.leases, now)) {
+                    lines.push(format!("nor does the configuration before stand: {e}"));
+                }
+                self.log.reopen(&before.log).unwrap_or_default();
+                return Err(lines);
+            }
+        };
+
+        let mut records = self.end_all(&ended);
+        records.extend(leases.iter().filter_map(|lease| {
+            let door = doors.get(lease.door)?.name.clone();
+            let Lease { address, until, .. } = *lease;
+            Some(Record::Extend {
+                door,
+                address,
+                until: until.0,
+            })
+        }));
+        self.write_journal(&records);
+        self.leases = leases;
+        let moved = |o: Opening| map.get(&o.door).map(|&door| Opening { door, ..o });
+        let broken = self.broken.drain();
+        self.broken = broken.filter_map(|(o, e)| Some((moved(o)?, e))).collect();
+        let closing = self.closing.drain();
+        self.closing = closing.filter_map(|(o, w)| Some((moved(o)?, w))).collect();
+        let recent = self.recent.drain();
+        self.recent = recent.filter_map(|(o, r)| Some((moved(o)?, r))).collect();
+        self.doors = doors;
+        self.user = user;
+        self.renew();
+        let count = self.doors.config.doors.len();
+        let text = format!("reloaded: {count} doors, firewall {}", self.firewall.name());
+        self.log.line(Level::Notice, &text);
+        for warning in &warnings {
+            self.log.line(Level::Warning, warning);
+        }
+        self.say_upkeep(&upkeep);
+        self.take_done();
+        Ok(warnings)
+    }
+
+    fn establish(
+        &mut self,
+        config: &Config,
+        openings: &[(Opening, Option<Duration>)],
+    ) -> Result<Upkeep, Failure> {
+        self.firewall.reconfigure(config, &config.interfaces)?;
+        self.firewall.establish(&config.doors, openings)
+    }
+
+    /// Ends leases that have no place in a new configuration, already established: what is
+    /// left to do is to run the stop commands they owe. What the journal is to be told.
+    fn end_all(&mut self, ended: &[Change]) -> Vec<Record> {
+        let mut records = Vec::new();
+        for change in ended {
+            let Some(door) = self.doors.get(change.door) else {
+                continue;
+            };
+            let (name, address) = (door.name.clone(), change.address);
+            if let Action::Command(commands) = &door.action
+                && let Some(stop) = command::stop_line(commands, address)
+            {
+                self.firewall
+                    .run_owed(&name, address, stop, commands.run_limit);
+            }
+            let Act::Close(why) = change.act else {
+                continue;
+            };
+            let text = format!("{name}: closed for {address}: {}", in_words(why));
+            self.log.line(Level::Notice, &text);
+            records.push(Record::Closed {
+                door: name,
+                address,
+            });
+        }
+        records
+    }
+
+    pub(super) fn answer_reloads(&mut self, generation: u32, died: Option<&str>) {
+        let answered: Vec<_> = self
+            .reloading
+            .extract_if(.., |(_, wanted, _)| *wanted == generation)
+            .collect();
+        for (id, _, mut warnings) in answered {
+            if let Some(why) = died {
+                warnings.push(format!(
+                    "the new listener is gone ({why}); starting it again"
+                ));
+            }
+            self.server.answer(id, &Response::Reloaded(warnings));
+        }
+    }
+
+    // Questions.
+}

@@ -1,0 +1,370 @@
+//! How the monitor comes to be: everything is looked at before anything is changed.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Uid, User};
+
+use super::signals::Signals;
+use super::{Monitor, UPHOLD_EVERY, openings};
+use crate::config::{self, Config};
+use crate::daemon::addresses::{self, Watcher};
+use crate::daemon::doors::Doors;
+use crate::daemon::log::{Level, Log};
+use crate::daemon::server::Server;
+use crate::daemon::spawn::Executable;
+use crate::daemon::supervise::Listeners;
+use crate::daemon::{clock, files};
+use crate::firewall::{Backends, Firewall, Opening, Order, What};
+use crate::journal::{Entry, Journal, Record};
+use crate::knock::can_knock;
+use crate::lease::{Lease, Leases, Why};
+use crate::time::Time;
+
+/// How long a stop command may run whose door is configured no more.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
+/// The listener's user where the configuration names none, if there is such a user.
+const USER: &str = "_postern";
+/// The listener's user otherwise.
+const NOBODY: &str = "nobody";
+/// Names the boot where the system does not: gone after it, since /var/run is emptied at boot.
+#[cfg(not(target_os = "linux"))]
+const BOOT: &str = "/var/run/postern.boot";
+/// linux/Documentation/admin-guide/sysctl/kernel.rst, random.
+#[cfg(target_os = "linux")]
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// posternd's command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Interfaces, in place of the configuration's.
+    pub interfaces: Vec<String>,
+    /// In place of the configuration's.
+    pub pidfile: Option<PathBuf>,
+    /// Log stages, failures and timeouts too.
+    pub verbose: bool,
+}
+
+/// Why the daemon did not start: what to print, and the exit status (sysexits(3)).
+#[derive(Debug)]
+pub struct NotStarted {
+    /// Lines for a person.
+    pub lines: Vec<String>,
+    /// EX_CONFIG, EX_NOPERM, EX_UNAVAILABLE, EX_OSERR.
+    pub status: u8,
+}
+
+const EX_UNAVAILABLE: u8 = 69;
+const EX_OSERR: u8 = 71;
+const EX_NOPERM: u8 = 77;
+const EX_CONFIG: u8 = 78;
+
+fn not(status: u8, line: impl Into<String>) -> NotStarted {
+    NotStarted {
+        lines: vec![line.into()],
+        status,
+    }
+}
+
+/// The files of a running daemon: gone when it stops.
+pub(super) struct Pidfile(PathBuf);
+
+impl Pidfile {
+    pub(super) fn write(path: &Path) -> io::Result<Pidfile> {
+        fs::write(path, format!("{}\n", std::process::id()))?;
+        Ok(Pidfile(path.to_owned()))
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Whom the listener becomes.
+#[derive(Clone, Debug)]
+pub(super) struct Unprivileged {
+    pub(super) name: String,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+impl Unprivileged {
+    pub(super) fn of(config: &Config) -> Result<Unprivileged, String> {
+        let look = |name: &str| User::from_name(name).ok().flatten();
+        let user = match &config.user {
+            Some(name) => look(name).ok_or_else(|| {
+                format!("user: there is no user {name}: name one that there is, or add it")
+            })?,
+            None => look(USER)
+                .or_else(|| look(NOBODY))
+                .ok_or_else(|| format!("user: there is neither {USER} nor {NOBODY}: add {USER}"))?,
+        };
+        if user.uid.is_root() {
+            return Err(format!(
+                "user: {} is root: name an unprivileged user",
+                user.name
+            ));
+        }
+        Ok(Unprivileged {
+            name: user.name,
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+        })
+    }
+}
+
+/// Reads a configuration and takes the command line into account.
+pub(super) fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<String>> {
+    files::trusted(&options.config, true).map_err(|e| vec![e.to_string()])?;
+    let name = options.config.display().to_string();
+    let text = fs::read_to_string(&options.config).map_err(|e| vec![format!("{name}: {e}")])?;
+    let parsed = config::toml::read(&name, &text)
+        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let warnings = config::check::check(&name, &parsed, &[]);
+    let warnings = warnings.iter().map(ToString::to_string).collect();
+    let mut config = parsed.config;
+    if !options.interfaces.is_empty() {
+        config.interfaces.clone_from(&options.interfaces);
+    }
+    if config.interfaces.is_empty() {
+        return Err(vec![format!(
+            "{name}: interface: missing: write interface = \"xl0\", or -i xl0"
+        )]);
+    }
+    if let Some(pidfile) = &options.pidfile {
+        config.pidfile = Some(pidfile.clone());
+    }
+    Ok((config, warnings))
+}
+
+fn boot() -> io::Result<String> {
+    match fs::read_to_string(BOOT) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let mut bytes = [0; 16];
+            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+            let id: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            files::replace(Path::new(BOOT), id.as_bytes())?;
+            Ok(id)
+        }
+        other => other.map(|id| id.trim().to_owned()),
+    }
+}
+
+impl Monitor {
+    pub(super) fn start(options: Options) -> Result<Monitor, NotStarted> {
+        if !Uid::effective().is_root() {
+            return Err(not(
+                EX_NOPERM,
+                "only root can capture packets and open doors",
+            ));
+        }
+        let os = |what: &str| {
+            let what = what.to_owned();
+            move |e: io::Error| not(EX_OSERR, format!("{what}: {e}"))
+        };
+        let (config, warnings) = load(&options).map_err(|lines| NotStarted {
+            lines,
+            status: EX_CONFIG,
+        })?;
+        let user = Unprivileged::of(&config).map_err(|e| not(EX_CONFIG, e))?;
+        let executable = Executable::open().map_err(os("our own executable"))?;
+        let signals = Signals::catch().map_err(os("signals"))?;
+
+        let state = config.state.clone();
+        files::private_directory(&state).map_err(|e| not(EX_CONFIG, e.to_string()))?;
+        let lock = lock(&state.join("lock"))?;
+        empty(&state.join("empty")).map_err(os("the listener's root directory"))?;
+        let server = Server::open(&config.control)
+            .map_err(|e| not(EX_UNAVAILABLE, format!("{}: {e}", config.control.display())))?;
+        let pidfile = config.pidfile.as_deref().map(Pidfile::write).transpose();
+        let pidfile = pidfile.map_err(os("pidfile"))?;
+        let mut log = Log::open(&config.log).map_err(os("log"))?;
+
+        let now = clock::now();
+        let boot = boot().map_err(os(BOOT))?;
+        let (journal, recovered) = Journal::open(&state.join("journal"), &boot, now)
+            .map_err(os(&state.join("journal").display().to_string()))?;
+        if recovered.damaged > 0 {
+            let n = recovered.damaged;
+            log.line(
+                Level::Warning,
+                &format!("journal: {n} damaged lines passed over"),
+            );
+        }
+        for warning in warnings {
+            log.line(Level::Warning, &warning);
+        }
+        let (doors, wrong) = Doors::new(config, now);
+        for line in wrong {
+            log.line(Level::Warning, &line);
+        }
+
+        let watcher = Watcher::open().map_err(os("word of interfaces"))?;
+        let interfaces = addresses::read().map_err(os("interfaces"))?;
+        let leases = Leases::new(doors.terms());
+        let firewall = Backends::from_config(&doors.config, &doors.config.interfaces)
+            .map_err(|e| not(EX_CONFIG, e.to_string()))?;
+        let mut monitor = Monitor {
+            firewall,
+            options,
+            doors,
+            generation: 1,
+            user,
+            log,
+            journal,
+            leases,
+            broken: HashMap::new(),
+            closing: HashMap::new(),
+            recent: HashMap::new(),
+            listeners: Listeners::new(executable),
+            renew: true,
+            look: None,
+            said: HashMap::new(),
+            watcher,
+            interfaces,
+            server,
+            reloading: Vec::new(),
+            signals,
+            uphold_at: now + UPHOLD_EVERY,
+            granted: HashMap::new(),
+            refused: 0,
+            since: Timestamp::now(),
+            _lock: lock,
+            _pidfile: pidfile,
+        };
+        monitor.say_started();
+        monitor.resume(recovered.entries, recovered.rebooted, now)?;
+        Ok(monitor)
+    }
+
+    pub(super) fn say_started(&mut self) {
+        let config = &self.doors.config;
+        let text = format!(
+            "posternd {} started: {} doors, firewall {}, interfaces {}, configuration {}",
+            env!("CARGO_PKG_VERSION"),
+            config.doors.len(),
+            self.firewall.name(),
+            config.interfaces.join(" "),
+            self.options.config.display(),
+        );
+        self.log.line(Level::Notice, &text);
+        if config.user.is_none() && self.user.name == NOBODY {
+            self.log.line(
+                Level::Warning,
+                &format!("there is no user {USER}: the listener runs as {NOBODY}"),
+            );
+        }
+    }
+
+    /// Takes up what the journal says: leases that go on, and what is owed of those that do not.
+    pub(super) fn resume(
+        &mut self,
+        entries: Vec<Entry>,
+        rebooted: bool,
+        now: Time,
+    ) -> Result<(), NotStarted> {
+        let mut orders = Vec::new();
+        let mut orphans = Vec::new();
+        for entry in entries {
+            let Some(door) = self.doors.place(&entry.door) else {
+                orphans.push(entry);
+                continue;
+            };
+            let opening = Opening {
+                door,
+                address: entry.address,
+            };
+            let (since, until) = (Time(entry.since), Time(entry.until));
+            let lease = Lease {
+                door,
+                address: entry.address,
+                since,
+                until,
+            };
+            if !rebooted && can_knock(entry.address) && self.leases.restore(lease, now) {
+                if !entry.done {
+                    let remaining = Some(until.since(now));
+                    orders.push(Order {
+                        opening,
+                        what: What::Open { remaining },
+                    });
+                }
+            } else {
+                self.closing.insert(opening, Why::Due);
+                orders.push(Order {
+                    opening,
+                    what: What::Close,
+                });
+            }
+        }
+        let kept = openings(&self.leases, now);
+        let established = self.firewall.establish(&self.doors.config.doors, &kept);
+        let upkeep = established.map_err(|e| not(EX_UNAVAILABLE, e.to_string()))?;
+        if !kept.is_empty() || !orders.is_empty() {
+            let owed = orders.iter().filter(|o| o.what == What::Close).count();
+            let text = format!("journal: {} leases go on, {owed} are over", kept.len());
+            self.log.line(Level::Notice, &text);
+        }
+        self.say_upkeep(&upkeep);
+        self.firewall.apply(&orders);
+        self.run_orphans(orphans);
+        self.take_done();
+        Ok(())
+    }
+
+    /// Stop commands owed by doors that are configured no more.
+    pub(super) fn run_orphans(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            if let Some(stop) = &entry.stop {
+                let text = format!(
+                    "{}: no such door any more: running the stop command owed for {}",
+                    entry.door, entry.address
+                );
+                self.log.line(Level::Notice, &text);
+                let owed = stop.clone();
+                self.firewall
+                    .run_owed(&entry.door, entry.address, owed, RUN_LIMIT);
+            }
+            self.write_journal(&[Record::Closed {
+                door: entry.door,
+                address: entry.address,
+            }]);
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, NotStarted> {
+    let open = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    let file = open.map_err(|e| not(EX_OSERR, format!("{}: {e}", path.display())))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
+        Errno::EWOULDBLOCK => not(
+            EX_UNAVAILABLE,
+            format!("{}: another posternd runs", path.display()),
+        ),
+        e => not(EX_OSERR, format!("{}: {e}", path.display())),
+    })
+}
+
+/// An empty directory that root owns and nobody can write: the listener's root.
+fn empty(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o555))
+}

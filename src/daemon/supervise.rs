@@ -1,0 +1,404 @@
+//! The monitor's side of its listeners: started, handed over, drained, started again.
+//!
+//! At most one listener is in charge; its successor is started beside it and takes over when it
+//! is ready; the one before then finishes the attempts that are under way and leaves. What a
+//! listener says is taken for what a stranger might have made it say.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::time::Duration;
+
+use super::spawn::Executable;
+use super::wire::{Counted, Down, EVENT, Event, INTERFACES, Setup, VERSION, trouble_text};
+use crate::time::Time;
+
+/// A listener that is not ready by then has failed.
+const READY_IN: Duration = Duration::from_secs(10);
+/// The longest pause before a listener is started again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A listener that lived so long is started again at once.
+const GOOD_LIFE: Duration = Duration::from_secs(60);
+/// Events read from one listener in one turn.
+const TURN: usize = 4096;
+
+/// One listener.
+struct Listener {
+    child: Child,
+    socket: UnixStream,
+    generation: u32,
+    /// The names of the doors of its generation, by place.
+    doors: Vec<String>,
+    interfaces: Vec<String>,
+    from: Vec<u8>,
+    to: Vec<u8>,
+    started: Time,
+    hello: bool,
+    ready: bool,
+    leave_by: Option<Time>,
+    /// Bit N: interface N is captured.
+    listening: u64,
+    counted: Counted,
+}
+
+/// What the monitor learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// An event that names a door, with the generation's name for that door.
+    Knocked(Event, String),
+    /// This generation is in charge now.
+    InCharge(u32),
+    /// Why something cannot be listened to.
+    Trouble(String),
+    /// The interface went away.
+    Lost(String),
+    /// The listener of this generation is gone, and why; not said of one that was let go.
+    Died(u32, String),
+}
+
+/// All listeners.
+pub struct Listeners {
+    executable: Executable,
+    in_charge: Option<Listener>,
+    next: Option<Listener>,
+    leaving: Vec<Listener>,
+    /// When to start one again.
+    again: Option<Time>,
+    pause: Duration,
+    /// Started again after a death, since the monitor's start.
+    pub restarts: u64,
+    /// Counted by listeners that are gone.
+    before: Counted,
+}
+
+impl Listeners {
+    /// None yet.
+    pub fn new(executable: Executable) -> Listeners {
+        Listeners {
+            executable,
+            in_charge: None,
+            next: None,
+            leaving: Vec::new(),
+            again: None,
+            pause: Duration::ZERO,
+            restarts: 0,
+            before: Counted::default(),
+        }
+    }
+
+    /// Starts a listener that will take over. One that was on its way to do so is given up.
+    pub fn start(&mut self, setup: Setup, doors: Vec<String>, now: Time, news: &mut Vec<News>) {
+        if let Some(given_up) = self.next.take() {
+            self.bury(given_up);
+        }
+        self.again = None;
+        let (child, socket) = match self.executable.listener() {
+            Ok(started) => started,
+            Err(e) => return self.died(setup.generation, now, now, e.to_string(), news),
+        };
+        let mut listener = Listener {
+            child,
+            socket,
+            generation: setup.generation,
+            doors,
+            interfaces: setup.interfaces.clone(),
+            from: Vec::new(),
+            to: Vec::new(),
+            started: now,
+            hello: false,
+            ready: false,
+            leave_by: None,
+            listening: 0,
+            counted: Counted::default(),
+        };
+        let told = listener.socket.set_nonblocking(true);
+        match told.and_then(|()| listener.tell(&Down::Setup(Box::new(setup)))) {
+            Ok(()) => self.next = Some(listener),
+            Err(e) => {
+                let (generation, started) = (listener.generation, listener.started);
+                self.bury(listener);
+                self.died(generation, started, now, e.to_string(), news);
+            }
+        }
+    }
+
+    /// Whether a listener wants starting, since the one before died.
+    pub fn wanted(&self, now: Time) -> bool {
+        self.again.is_some_and(|t| t <= now)
+    }
+
+    /// When [`Listeners::read`] or [`Listeners::wanted`] has something to do, whatever arrives.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let ready = self.next.as_ref().map(|l| l.started + READY_IN);
+        let leave = self.leaving.iter().filter_map(|l| l.leave_by).min();
+        [self.again, ready, leave].into_iter().flatten().min()
+    }
+
+    /// Sockets to be polled, and whether something waits to be written to each.
+    pub fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        self.all().map(|l| (l.socket.as_fd(), !l.to.is_empty()))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Listener> {
+        self.in_charge.iter().chain(&self.next).chain(&self.leaving)
+    }
+
+    /// Tells every listener.
+    pub fn tell(&mut self, down: &Down, now: Time, news: &mut Vec<News>) {
+        let everybody = self
+            .in_charge
+            .iter_mut()
+            .chain(&mut self.next)
+            .chain(&mut self.leaving);
+        for listener in everybody {
+            // One that cannot be told will be seen to have died.
+            let _ = listener.tell(down);
+        }
+        self.read(now, Duration::ZERO, news);
+    }
+
+    /// Takes in what the listeners have said. One that took over lets the one before go on for
+    /// `drain` at the most.
+    pub fn read(&mut self, now: Time, drain: Duration, news: &mut Vec<News>) {
+        if let Some(mut listener) = self.in_charge.take() {
+            match listener.read(news) {
+                Ok(_) => self.in_charge = Some(listener),
+                Err(why) => {
+                    let (generation, started) = (listener.generation, listener.started);
+                    self.bury(listener);
+                    if self.next.is_none() {
+                        self.died(generation, started, now, why, news);
+                    }
+                }
+            }
+        }
+        for mut listener in std::mem::take(&mut self.leaving) {
+            let overdue = listener.leave_by.is_some_and(|t| t <= now);
+            match listener.read(news) {
+                Ok(Step::Going) if !overdue => self.leaving.push(listener),
+                _ => self.bury(listener),
+            }
+        }
+        if let Some(mut listener) = self.next.take() {
+            let late = listener.started + READY_IN <= now;
+            match listener.read(news) {
+                Ok(_) if listener.ready => self.take_over(listener, now, drain, news),
+                Ok(_) if !late => self.next = Some(listener),
+                other => {
+                    let why = other.err().unwrap_or_else(|| "not ready in time".into());
+                    let (generation, started) = (listener.generation, listener.started);
+                    self.bury(listener);
+                    self.died(generation, started, now, why, news);
+                }
+            }
+        }
+    }
+
+    fn take_over(&mut self, listener: Listener, now: Time, drain: Duration, news: &mut Vec<News>) {
+        if let Some(mut before) = self.in_charge.take() {
+            before.leave_by = Some(now + drain);
+            match before.tell(&Down::Drain) {
+                Ok(()) => self.leaving.push(before),
+                Err(_) => self.bury(before),
+            }
+        }
+        news.push(News::InCharge(listener.generation));
+        self.in_charge = Some(listener);
+    }
+
+    fn died(
+        &mut self,
+        generation: u32,
+        started: Time,
+        now: Time,
+        why: String,
+        news: &mut Vec<News>,
+    ) {
+        if now.since(started) >= GOOD_LIFE {
+            self.pause = Duration::ZERO;
+        }
+        self.again = Some(now + self.pause);
+        self.pause = (self.pause * 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);
+        self.restarts += 1;
+        news.push(News::Died(generation, why));
+    }
+
+    fn bury(&mut self, mut listener: Listener) {
+        let c = &listener.counted;
+        self.before.packets += c.packets;
+        self.before.dropped += c.dropped;
+        self.before.attempts.evicted += c.attempts.evicted;
+        self.before.attempts.trapped += c.attempts.trapped;
+        self.before.attempts.failed += c.attempts.failed;
+        self.before.attempts.timed_out += c.attempts.timed_out;
+        let _ = listener.child.kill();
+        let _ = listener.child.wait();
+    }
+
+    /// The process in charge.
+    pub fn pid(&self) -> Option<u32> {
+        self.in_charge.as_ref().map(|l| l.child.id())
+    }
+
+    /// Whether a listener is on its way to take over.
+    pub fn changing(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Whether one that was in charge before is still finishing its attempts.
+    pub fn draining(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// The interfaces that the listener in charge was given and does not capture.
+    pub fn missing(&self) -> Vec<String> {
+        let Some(listener) = &self.in_charge else {
+            return Vec::new();
+        };
+        let captured = |n: usize| n < INTERFACES && listener.listening >> n & 1 == 1;
+        let all = listener.interfaces.iter().enumerate();
+        all.filter(|(n, _)| !captured(*n))
+            .map(|(_, name)| name.clone())
+            .collect()
+    }
+
+    /// What all listeners have counted.
+    pub fn counted(&self) -> Counted {
+        self.all().fold(self.before, |sum, l| {
+            let (a, b) = (&sum.attempts, &l.counted.attempts);
+            let mut attempts = *a;
+            attempts.held += b.held;
+            attempts.evicted += b.evicted;
+            attempts.trapped += b.trapped;
+            attempts.failed += b.failed;
+            attempts.timed_out += b.timed_out;
+            Counted {
+                packets: sum.packets + l.counted.packets,
+                dropped: sum.dropped + l.counted.dropped,
+                attempts,
+            }
+        })
+    }
+
+    /// Ends them all.
+    pub fn stop(&mut self) {
+        let all = self.in_charge.take().into_iter().chain(self.next.take());
+        for listener in all
+            .chain(std::mem::take(&mut self.leaving))
+            .collect::<Vec<_>>()
+        {
+            self.bury(listener);
+        }
+    }
+}
+
+/// How far a listener that leaves has come.
+#[derive(PartialEq, Eq)]
+enum Step {
+    Going,
+    Drained,
+}
+
+impl Listener {
+    fn tell(&mut self, down: &Down) -> io::Result<()> {
+        self.to.extend_from_slice(&down.encode());
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.to.is_empty() {
+            match self.socket.write(&self.to) {
+                Ok(n) => _ = self.to.drain(..n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one turn's events. An error, in words: it is gone or has said what it must not.
+    fn read(&mut self, news: &mut Vec<News>) -> Result<Step, String> {
+        self.flush().map_err(|e| e.to_string())?;
+        let mut step = Step::Going;
+        let mut closed = false;
+        let mut part = [0; 64 * EVENT];
+        while self.from.len() < TURN * EVENT {
+            match self.socket.read(&mut part) {
+                Ok(0) => {
+                    closed = true;
+                    break;
+                }
+                Ok(n) => self.from.extend_from_slice(&part[..n]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.to_string()),
+            }
+        }
+        let whole = self.from.len() / EVENT * EVENT;
+        for bytes in self
+            .from
+            .drain(..whole)
+            .collect::<Vec<_>>()
+            .as_chunks::<EVENT>()
+            .0
+        {
+            let event = Event::decode(bytes).ok_or("it said something malformed")?;
+            if self.take(event, news)? {
+                step = Step::Drained;
+            }
+        }
+        if closed {
+            let status = self.child.try_wait().ok().flatten();
+            return Err(status.map_or("it closed its socket".into(), |s| s.to_string()));
+        }
+        Ok(step)
+    }
+
+    /// Whether it is drained.
+    fn take(&mut self, event: Event, news: &mut Vec<News>) -> Result<bool, String> {
+        match event {
+            Event::Hello(VERSION) if !self.hello => self.hello = true,
+            Event::Hello(v) => return Err(format!("it speaks version {v} of the wire")),
+            _ if !self.hello => return Err("it did not say which version it speaks".into()),
+            Event::Trouble { interface, text } if !self.ready => {
+                let name = self.interfaces.get(usize::from(interface));
+                let text = trouble_text(&text);
+                news.push(News::Trouble(match name {
+                    // libpcap's words begin with the name in most cases.
+                    Some(name) if !text.starts_with(name.as_str()) => format!("{name}: {text}"),
+                    _ => text,
+                }));
+            }
+            Event::Ready(listening) if !self.ready => {
+                (self.ready, self.listening) = (true, listening);
+            }
+            _ if !self.ready => return Err("it spoke before it was ready".into()),
+            Event::Ready(_) | Event::Trouble { .. } => return Err("it was ready before".into()),
+            Event::Lost(n) => {
+                let bit = 1u64.checked_shl(u32::from(n)).unwrap_or(0);
+                let name = self.interfaces.get(usize::from(n));
+                let name = name.filter(|_| self.listening & bit != 0);
+                news.push(News::Lost(
+                    name.ok_or("it lost what it did not have")?.clone(),
+                ));
+                self.listening &= !bit;
+            }
+            Event::Stage(k) | Event::Grant(k) | Event::Timeout(k) | Event::Fail(k) => {
+                let door = self.doors.get(usize::from(k.door));
+                match door.filter(|_| k.generation == self.generation) {
+                    Some(door) => news.push(News::Knocked(event, door.clone())),
+                    None => return Err("it named a door that it was not given".into()),
+                }
+            }
+            Event::Counted(counted) => self.counted = counted,
+            Event::Drained if self.leave_by.is_some() => return Ok(true),
+            Event::Drained => return Err("it drained unasked".into()),
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests;

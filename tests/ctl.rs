@@ -1,0 +1,558 @@
+//! posternctl, the program: what it asks posternd, what it prints, how it ends.
+//!
+//! posternd is a double here: [`Double`] takes one question, notes it, and answers as told.
+
+#![cfg(all(feature = "daemon", unix))]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread::{self, JoinHandle};
+
+use postern::daemon::control::{DoorView, InterfaceView, LeaseView, Response, StatusView};
+use postern::knock::Counters;
+use tempfile::TempDir;
+
+fn posternctl(directory: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_posternctl"))
+        .args(args)
+        .current_dir(directory)
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn ended(output: &Output, status: i32, stdout: &str, stderr: &str) {
+    assert_eq!(String::from_utf8_lossy(&output.stdout), stdout);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), stderr);
+    assert_eq!(output.status.code(), Some(status));
+}
+
+/// A monitor that answers one question.
+struct Double {
+    directory: TempDir,
+    asked: JoinHandle<String>,
+}
+
+impl Double {
+    fn answering(response: &Response) -> Double {
+        Double::saying(serde_json::to_string(response).unwrap() + "\n")
+    }
+
+    fn saying(answer: String) -> Double {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("s")).unwrap();
+        let asked = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut question = String::new();
+            BufReader::new(&stream).read_line(&mut question).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            question
+        });
+        Double { directory, asked }
+    }
+
+    /// Runs posternctl with these arguments; what it did, and the line it asked.
+    fn ask(self, args: &[&str]) -> (Output, String) {
+        let mut all = vec!["-s", "s"];
+        all.extend(args);
+        let output = posternctl(self.directory.path(), &all);
+        (output, self.asked.join().unwrap())
+    }
+}
+
+/// Compares with a file of tests/ctl; with UPDATE_GOLDEN set it is written instead.
+#[track_caller]
+fn golden(name: &str, actual: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/ctl")
+        .join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, actual).unwrap();
+    }
+    assert_eq!(actual, fs::read_to_string(&file).unwrap(), "{name}");
+}
+
+fn leases() -> Vec<LeaseView> {
+    let lease = |door: &str, address: &str, remaining| LeaseView {
+        door: door.into(),
+        address: address.parse().unwrap(),
+        since: "2026-11-21T20:15:00Z".into(),
+        until: "2026-11-21T20:15:30Z".into(),
+        remaining,
+        in_force: true,
+        failure: None,
+    };
+    vec![
+        lease("ssh", "192.0.2.7", 5),
+        LeaseView {
+            in_force: false,
+            failure: Some("/usr/sbin/nft: exit status 1: Error:\n  no such table".into()),
+            ..lease("ssh", "2001:db8::1:7", 30)
+        },
+        lease("backup-and-more", "198.51.100.250", 604800),
+    ]
+}
+
+fn status() -> StatusView {
+    StatusView {
+        version: "0.1.0".into(),
+        monitor: 4711,
+        listener: Some(4712),
+        user: "_postern".into(),
+        since: "2026-11-21T20:00:00Z".into(),
+        config: "/etc/postern.toml".into(),
+        generation: 3,
+        interfaces: vec![
+            InterfaceView {
+                name: "xl0".into(),
+                listening: true,
+            },
+            InterfaceView {
+                name: "tun0".into(),
+                listening: false,
+            },
+        ],
+        firewall: "nft".into(),
+        doors: vec![
+            DoorView {
+                name: "ssh".into(),
+                leases: 2,
+                granted: 17,
+            },
+            DoorView {
+                name: "wake".into(),
+                leases: 0,
+                granted: 1,
+            },
+        ],
+        packets: 1234,
+        dropped: 5,
+        attempts: Counters {
+            held: 6,
+            evicted: 7,
+            trapped: 8,
+            failed: 9,
+            timed_out: 10,
+            granted: 18,
+        },
+        refused: 2,
+        withheld: 300,
+        restarts: 1,
+    }
+}
+
+#[test]
+fn list_as_a_table() {
+    let (output, asked) = Double::answering(&Response::Leases(leases())).ask(&["list"]);
+    assert_eq!(asked, "{\"do\":\"list\"}\n");
+    let table = String::from_utf8(output.stdout.clone()).unwrap();
+    golden("list.txt", &table);
+    assert_eq!(output.status.code(), Some(0));
+
+    let (output, _) = Double::answering(&Response::Leases(Vec::new())).ask(&["list"]);
+    ended(&output, 0, "no leases\n", "");
+}
+
+#[test]
+fn list_as_json() {
+    let (output, _) = Double::answering(&Response::Leases(leases())).ask(&["list", "--json"]);
+    let parsed: Vec<LeaseView> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(parsed, leases());
+
+    let (output, _) = Double::answering(&Response::Leases(Vec::new())).ask(&["--json", "list"]);
+    ended(&output, 0, "[]\n", "");
+}
+
+#[test]
+fn status_in_words_and_as_json() {
+    let response = Response::Status(Box::new(status()));
+    let (output, asked) = Double::answering(&response).ask(&["status"]);
+    assert_eq!(asked, "{\"do\":\"status\"}\n");
+    golden("status.txt", &String::from_utf8(output.stdout).unwrap());
+    assert_eq!(output.status.code(), Some(0));
+
+    let (output, _) = Double::answering(&response).ask(&["status", "--json"]);
+    let parsed: StatusView = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(parsed, status());
+}
+
+#[test]
+fn close() {
+    let (output, asked) = Double::answering(&Response::Closed(2)).ask(&["close", "192.0.2.7"]);
+    assert_eq!(
+        asked,
+        "{\"do\":\"close\",\"address\":\"192.0.2.7\",\"door\":null}\n"
+    );
+    ended(&output, 0, "2 leases of 192.0.2.7 ended\n", "");
+
+    let args = ["close", "2001:db8::7", "ssh"];
+    let (output, asked) = Double::answering(&Response::Closed(1)).ask(&args);
+    assert_eq!(
+        asked,
+        "{\"do\":\"close\",\"address\":\"2001:db8::7\",\"door\":\"ssh\"}\n"
+    );
+    ended(&output, 0, "1 lease of 2001:db8::7 ended\n", "");
+
+    let (output, _) = Double::answering(&Response::Closed(0)).ask(&args);
+    ended(&output, 1, "no lease of 2001:db8::7\n", "");
+
+    let (output, _) = Double::answering(&Response::Closed(0)).ask(&["close", "::2", "--json"]);
+    ended(&output, 1, "{\"closed\":0}\n", "");
+
+    let refusal = Response::Error("ssh: no such door".into());
+    let (output, _) = Double::answering(&refusal).ask(&args);
+    ended(&output, 1, "", "posternctl: ssh: no such door\n");
+}
+
+#[test]
+fn reload() {
+    let warnings = [
+        "/etc/postern.toml:9:1: warning: door.ssh.open_for: long",
+        "state: later",
+    ];
+    let warnings = warnings.map(str::to_owned).to_vec();
+    let response = Response::Reloaded(warnings);
+    let (output, asked) = Double::answering(&response).ask(&["reload"]);
+    assert_eq!(asked, "{\"do\":\"reload\"}\n");
+    let expected = "/etc/postern.toml:9:1: warning: door.ssh.open_for: long\n\
+                    warning: state: later\n\
+                    the new configuration is in force\n";
+    ended(&output, 0, expected, "");
+
+    let (output, _) = Double::answering(&response).ask(&["reload", "--json"]);
+    let expected = "{\"warnings\":[\"/etc/postern.toml:9:1: warning: door.ssh.open_for: long\",\
+                    \"state: later\"]}\n";
+    ended(&output, 0, expected, "");
+
+    let response = Response::Error("a.toml:1:1: one\na.toml:2:1: two".into());
+    let (output, _) = Double::answering(&response).ask(&["reload"]);
+    let expected = "posternctl: a.toml:1:1: one\nposternctl: a.toml:2:1: two\n";
+    ended(&output, 78, "", expected);
+}
+
+#[test]
+fn whoever_answers_may_not_be_posternd() {
+    for answer in ["hello\n", "{\"closed\":1}\n", "{\"leases\":", "\n"] {
+        let (output, _) = Double::saying(answer.into()).ask(&["list"]);
+        let expected = format!(
+            "posternctl: s: the answer is not one of a posternd of version {}\n",
+            env!("CARGO_PKG_VERSION")
+        );
+        ended(&output, 76, "", &expected);
+    }
+    let (output, _) = Double::saying(String::new()).ask(&["list"]);
+    ended(
+        &output,
+        69,
+        "",
+        "posternctl: s: posternd hung up without an answer\n",
+    );
+}
+
+#[test]
+fn posternd_is_not_running() {
+    let top = tempfile::tempdir().unwrap();
+    let expected = "posternctl: s: posternd is not running: start it, or name its socket with -s\n";
+    for command in [
+        &["list"][..],
+        &["status"],
+        &["reload"],
+        &["close", "192.0.2.7"],
+    ] {
+        let mut args = vec!["-s", "s"];
+        args.extend(command);
+        ended(&posternctl(top.path(), &args), 69, "", expected);
+    }
+    // A socket that nobody listens at.
+    drop(UnixListener::bind(top.path().join("s")).unwrap());
+    ended(
+        &posternctl(top.path(), &["list", "-s", "s"]),
+        69,
+        "",
+        expected,
+    );
+}
+
+#[test]
+fn the_socket_is_the_one_that_the_configuration_names() {
+    let double = Double::answering(&Response::Leases(Vec::new()));
+    let directory = double.directory.path().to_owned();
+    let file = directory.join("postern.toml");
+    let control = format!("control = \"{}\"\n", directory.join("s").display());
+    fs::write(&file, control + SOUND).unwrap();
+    let output = posternctl(&directory, &["list", "-c", "postern.toml"]);
+    ended(&output, 0, "no leases\n", "");
+    double.asked.join().unwrap();
+}
+
+#[test]
+fn wrong_command_lines() {
+    let top = tempfile::tempdir().unwrap();
+    for args in [
+        &[][..],
+        &["no-such-command"],
+        &["list", "--no-such-option"],
+        &["close"],
+        &["close", "host.example.net"],
+        &["keygen"],
+        &["keygen", "--sequence", "--steps", "0"],
+        &["keygen", "--sequence", "--steps", "33"],
+        &["replay"],
+        &["replay", "x.pcap", "--to", "nowhere"],
+    ] {
+        let output = posternctl(top.path(), args);
+        assert_eq!(output.status.code(), Some(64), "{args:?}");
+        assert!(
+            !output.stderr.is_empty() && output.stdout.is_empty(),
+            "{args:?}"
+        );
+    }
+    for args in [&["--version"][..], &["--help"], &["replay", "--help"]] {
+        let output = posternctl(top.path(), args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(
+            output.stderr.is_empty() && !output.stdout.is_empty(),
+            "{args:?}"
+        );
+    }
+}
+
+/// Nothing is wrong with it, and nothing unwise.
+const SOUND: &str = r#"interface = "xl0"
+firewall = "nft"
+
+[door.ssh]
+opens = ["22/tcp"]
+open_for = "30s"
+guard = true
+
+[[door.ssh.knock]]
+sequence = ["7143", "2912/udp", "29001", "16044"]
+"#;
+
+/// A directory with a configuration that posternd would take, if root runs the tests.
+fn with_configuration(text: &str) -> TempDir {
+    let top = tempfile::tempdir().unwrap();
+    let file = top.path().join("postern.toml");
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    top
+}
+
+fn is_root(top: &TempDir) -> bool {
+    fs::metadata(top.path()).unwrap().uid() == 0
+}
+
+/// Standard output without what is said only because it is not root who runs the tests.
+fn said(top: &TempDir, output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut kept = String::new();
+    for line in text.lines() {
+        if is_root(top) || !line.contains("posternd will refuse it") {
+            kept += line;
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+#[test]
+fn a_sound_configuration() {
+    let top = with_configuration(SOUND);
+    let args = [
+        &["check", "postern.toml"][..],
+        &["check", "-c", "postern.toml"],
+        &["-c", "postern.toml", "check"],
+    ];
+    for args in args {
+        let output = posternctl(top.path(), args);
+        if is_root(&top) {
+            ended(&output, 0, "postern.toml: sound, 1 door\n", "");
+        }
+        assert_eq!(output.status.code(), Some(0));
+    }
+    let output = posternctl(top.path(), &["check", "--json", "postern.toml"]);
+    if is_root(&top) {
+        ended(
+            &output,
+            0,
+            "{\"mistakes\":[],\"sound\":true,\"warnings\":[]}\n",
+            "",
+        );
+    }
+
+    let output = posternctl(top.path(), &["check", "none.toml"]);
+    let expected = "posternctl: none.toml: No such file or directory\n";
+    ended(&output, 66, "", expected);
+}
+
+#[test]
+fn every_mistake_is_told() {
+    let text = "interface = \"xl0\"\nfirewal = \"nft\"\n\n[door.ssh]\nopens = [\"22/icmp\"]\n\
+                open_for = \"30\"\n\n[[door.ssh.knock]]\nsequence = [\"0\"]\n";
+    let top = with_configuration(text);
+    let output = posternctl(top.path(), &["check", "postern.toml"]);
+    assert_eq!(output.status.code(), Some(78));
+    golden("wrong.txt", &said(&top, &output).replace(", 1 warning", ""));
+
+    let output = posternctl(top.path(), &["check", "postern.toml", "--json"]);
+    assert_eq!(output.status.code(), Some(78));
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all["sound"], false);
+    let first = &all["mistakes"][0];
+    assert_eq!(first["file"], "postern.toml");
+    assert_eq!((&first["line"], &first["column"]), (&2.into(), &1.into()));
+    assert_eq!(first["key"], "firewal");
+    assert!(first["message"].as_str().unwrap().contains("firewall"));
+
+    // Nothing goes on with such a configuration.
+    let output = posternctl(top.path(), &["replay", "-c", "postern.toml", "none.pcap"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn what_is_unwise() {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let text = format!(
+        r#"{SOUND}
+[door.wake]
+start_command = "/usr/local/bin/wake %IP%"
+
+[[door.wake.knock]]
+sequence = ["7000", "8000", "9000"]
+
+[[door.wake.knock]]
+sequence = ["7143", "{port}", "2912", "16044"]
+
+[[door.wake.knock]]
+one_time_sequences = "DIRECTORY/none"
+
+[[door.wake.knock]]
+one_time_sequences = "DIRECTORY/used"
+
+[[door.wake.knock]]
+one_time_sequences = "DIRECTORY/list"
+
+[door.tight]
+opens = ["7144/tcp"]
+open_for = "30s"
+guard = true
+
+[[door.tight.knock]]
+sequence = ["7145", "7143"]
+"#
+    );
+    let top = with_configuration("");
+    let directory = top.path().to_str().unwrap();
+    fs::write(
+        top.path().join("postern.toml"),
+        text.replace("DIRECTORY", directory),
+    )
+    .unwrap();
+    for (name, text) in [("used", "#111,222\n"), ("list", "7301,7402\nssh,1\n")] {
+        let file = top.path().join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let output = posternctl(top.path(), &["check", "postern.toml"]);
+    let text = said(&top, &output).replace(directory, "DIRECTORY");
+    let text = text.replace(&format!("{port}/tcp"), "PORT/tcp");
+    if is_root(&top) {
+        golden("unwise.txt", &text);
+    }
+    assert!(
+        text.contains("a service of this machine listens on PORT/tcp"),
+        "{text}"
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn what_the_command_line_or_the_system_must_have() {
+    let top = with_configuration(&SOUND.replace("interface = \"xl0\"", "user = \"nobody-here\""));
+    let output = posternctl(top.path(), &["check", "postern.toml"]);
+    if is_root(&top) {
+        golden("missing.txt", &said(&top, &output));
+    }
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn files_that_posternd_does_not_take() {
+    let top = with_configuration(SOUND);
+    if !is_root(&top) {
+        return; // what is wrong then is always the owner
+    }
+    let mode = |path: PathBuf, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    mode(top.path().to_owned(), 0o755).unwrap();
+    mode(top.path().join("postern.toml"), 0o644).unwrap();
+    let file = top.path().join("postern.toml").canonicalize().unwrap();
+    let file = file.display();
+    let output = posternctl(top.path(), &["check", "postern.toml"]);
+    let expected = format!(
+        "postern.toml: warning: posternd will refuse it: {file} holds secrets and can be read \
+         by others than root (mode 0644): chmod go-r {file}\n\
+         postern.toml: sound, 1 door, 1 warning\n"
+    );
+    ended(&output, 0, &expected, "");
+    let output = posternctl(top.path(), &["check", "postern.toml", "--json"]);
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all["warnings"][0]["line"], serde_json::Value::Null);
+    assert_eq!(all["sound"], true);
+}
+
+#[test]
+fn new_sequences_are_sound_and_differ() {
+    let top = with_configuration("");
+    let mut seen = std::collections::BTreeSet::new();
+    for (args, steps) in [
+        (&[][..], 5),
+        (&[], 5),
+        (&["--steps", "8"], 8),
+        (&["--udp"], 5),
+        (&["--udp", "--steps", "1"], 1),
+        (&["--steps", "32"], 32),
+    ] {
+        let mut all = vec!["keygen", "--sequence"];
+        all.extend(args);
+        let output = posternctl(top.path(), &all);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(seen.insert(text.clone()), "the same sequence twice");
+        assert_eq!(text.contains("/udp"), args.contains(&"--udp"), "{text}");
+        assert!(text.contains("postern knock HOST "), "{text}");
+
+        // As it comes it goes into a configuration.
+        let before = SOUND
+            .lines()
+            .take_while(|line| !line.starts_with("sequence"));
+        let configuration = before.chain([text.as_str()]).collect::<Vec<_>>().join("\n");
+        fs::write(top.path().join("postern.toml"), configuration).unwrap();
+        let output = posternctl(top.path(), &["check", "postern.toml", "--json"]);
+        let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(all["sound"], true, "{all}");
+        let few = all["warnings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|w| w["line"].is_u64());
+        assert_eq!(few.count(), usize::from(steps == 1), "{all}");
+
+        all_json(&top, args, steps);
+    }
+}
+
+fn all_json(top: &TempDir, args: &[&str], steps: usize) {
+    let mut all = vec!["keygen", "--sequence", "--json"];
+    all.extend(args);
+    let output = posternctl(top.path(), &all);
+    let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(made["sequence"].as_array().unwrap().len(), steps);
+}

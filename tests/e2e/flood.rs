@@ -1,0 +1,115 @@
+//! Floods: the legitimate knock still opens, log and memory stay bounded.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use crate::harness::raw::{SYN, Sender, tcp};
+use crate::harness::{Daemon, Host, Net, until};
+use crate::{STEPS, ssh};
+
+/// The most memory that either process may have resident, in KiB: the table of attempts has
+/// 32 MiB.
+const MOST: u64 = 64 << 10;
+
+fn resident(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Sends what `packet` makes of each number until told to stop; some ten thousand a second.
+fn flood(
+    from: &Host,
+    to: IpAddr,
+    stop: &AtomicBool,
+    packet: impl Fn(u32) -> Vec<u8> + Sync,
+) -> u64 {
+    from.inside(|| {
+        let sender = Sender::new(false);
+        let mut sent = 0;
+        while !stop.load(Ordering::Relaxed) {
+            for _ in 0..100 {
+                sender.send(to, &packet(sent as u32));
+                sent += 1;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        sent
+    })
+}
+
+/// An address outside of every network here, another one for each number.
+fn stranger(n: u32) -> IpAddr {
+    Ipv4Addr::from(0x0b00_0000 | (n.wrapping_mul(2_654_435_761) >> 8)).into()
+}
+
+fn survives(packet: impl Fn(IpAddr, u32) -> Vec<u8> + Sync) {
+    let net = Net::new(2);
+    let mut daemon = Daemon::prepare(&net.server, &[ssh("1h")]);
+    daemon.argue("--verbose");
+    daemon.run();
+    let [client, attacker] = &net.clients[..] else {
+        panic!()
+    };
+    let to = IpAddr::from(net.server.v4);
+    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let flooding = scope.spawn(|| {
+            sent.store(
+                flood(attacker, to, &stop, |n| packet(to, n)),
+                Ordering::Relaxed,
+            );
+        });
+        let seen = || daemon.status().unwrap()["packets"].as_u64().unwrap();
+        until("the flood is under way", || seen() > 20_000);
+        for _ in 0..5 {
+            let closed = || daemon.lease("ssh", client.v4).is_none();
+            until("the legitimate knock opens", || {
+                client.knock(to, &STEPS);
+                !closed()
+            });
+            daemon.ctl(&["close", &client.v4.to_string()]);
+            until("it is closed", closed);
+        }
+        until("the flood has gone on", || seen() > 60_000);
+        stop.store(true, Ordering::Relaxed);
+        flooding.join().unwrap();
+    });
+    let lines = daemon.log().lines().count();
+    assert!(
+        lines < 1000,
+        "{lines} lines for {} packets",
+        sent.load(Ordering::Relaxed)
+    );
+    for pid in [daemon.monitor(), daemon.listener()] {
+        assert!(resident(pid) < MOST, "{} KiB", resident(pid));
+    }
+    assert_eq!(daemon.status().unwrap()["restarts"], 0);
+}
+
+/// knockd's fault 4.
+#[test]
+fn forged_first_steps_do_not_keep_a_knock_out() {
+    survives(|to, n| tcp(stranger(n), to, 7143, SYN, 0));
+}
+
+#[test]
+fn forged_steps_of_all_kinds_do_not_keep_a_knock_out() {
+    survives(|to, n| {
+        tcp(
+            stranger(n / 3),
+            to,
+            [7143, 39001, 16044][n as usize % 3],
+            SYN,
+            0,
+        )
+    });
+}

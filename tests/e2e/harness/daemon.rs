@@ -1,0 +1,407 @@
+//! posternd in a namespace, and posternctl beside it.
+
+use std::fmt;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+
+use jiff::Timestamp;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::host::Host;
+use super::wait::{LIMIT, eventually, until};
+
+/// The programs under test, by name.
+pub fn program(name: &str) -> &'static str {
+    match name {
+        "posternd" => env!("CARGO_BIN_EXE_posternd"),
+        "posternctl" => env!("CARGO_BIN_EXE_posternctl"),
+        "postern" => env!("CARGO_BIN_EXE_postern"),
+        _ => panic!("there is no {name}"),
+    }
+}
+
+/// A door, written as postern.toml wants it.
+#[derive(Clone)]
+pub struct Door {
+    name: &'static str,
+    lines: String,
+    knocks: String,
+}
+
+impl Door {
+    /// Guards a port and opens it for so long.
+    pub fn opens(name: &'static str, port: &str, open_for: &str) -> Door {
+        let door = Door {
+            name,
+            lines: String::new(),
+            knocks: String::new(),
+        };
+        door.with(&format!(
+            "opens = [\"{port}\"]\nopen_for = \"{open_for}\"\nguard = true"
+        ))
+    }
+
+    /// Runs a command line.
+    pub fn starts(name: &'static str, command: &str) -> Door {
+        let door = Door {
+            name,
+            lines: String::new(),
+            knocks: String::new(),
+        };
+        door.with(&format!("start_command = '''{command}'''"))
+    }
+
+    /// More lines for the door.
+    pub fn with(mut self, lines: &str) -> Door {
+        self.lines += &format!("{lines}\n");
+        self
+    }
+
+    /// A sequence that opens it.
+    pub fn to(self, steps: &[&str]) -> Door {
+        let steps: Vec<String> = steps.iter().map(|s| format!("{s:?}")).collect();
+        self.knock(&format!("sequence = [{}]", steps.join(", ")))
+    }
+
+    /// A knock.
+    pub fn knock(mut self, lines: &str) -> Door {
+        self.knocks += &format!("[[door.{}.knock]]\n{lines}\n", self.name);
+        self
+    }
+
+    /// More lines for the last knock.
+    pub fn but(mut self, lines: &str) -> Door {
+        self.knocks += &format!("{lines}\n");
+        self
+    }
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "[door.{}]\n{}{}", self.name, self.lines, self.knocks)
+    }
+}
+
+/// What `posternctl list --json` says of one lease.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub door: String,
+    pub address: IpAddr,
+    pub until: Timestamp,
+    pub in_force: bool,
+    pub failure: Option<String>,
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(command: &mut Command) -> Ran {
+        let output = command
+            .output()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        Ran {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The exit status.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+}
+
+/// A posternd and its directory, which holds all its files.
+pub struct Daemon<'h> {
+    host: &'h Host,
+    dir: TempDir,
+    top: Vec<(String, String)>,
+    child: Option<Child>,
+    arguments: Vec<String>,
+}
+
+impl<'h> Daemon<'h> {
+    /// posternd with these doors, listening on eth0, its filter being nftables.
+    pub fn start(host: &'h Host, doors: &[Door]) -> Daemon<'h> {
+        let mut daemon = Daemon::prepare(host, doors);
+        daemon.run();
+        daemon
+    }
+
+    /// The same, not started yet.
+    pub fn prepare(host: &'h Host, doors: &[Door]) -> Daemon<'h> {
+        let dir = tempfile::tempdir().unwrap();
+        let own = |name: &str| format!("{:?}", dir.path().join(name));
+        let top = [
+            ("interface", "\"eth0\"".to_owned()),
+            ("firewall", "\"nft\"".to_owned()),
+            ("user", "\"nobody\"".to_owned()),
+            ("log", own("log")),
+            ("pidfile", own("pid")),
+            ("control", own("control")),
+            ("state", own("state")),
+        ];
+        let top = top.map(|(key, value)| (key.to_owned(), value)).to_vec();
+        let daemon = Daemon {
+            host,
+            dir,
+            top,
+            child: None,
+            arguments: Vec::new(),
+        };
+        daemon.configure(doors);
+        daemon
+    }
+
+    /// Another value for a key at the top, from the next [`Daemon::configure`] on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.top.retain(|(k, _)| k != key);
+        self.top.push((key.into(), value.into()));
+    }
+
+    /// Another argument of the command line, from the next start on.
+    pub fn argue(&mut self, argument: &str) {
+        self.arguments.push(argument.into());
+    }
+
+    /// Writes the configuration.
+    pub fn configure(&self, doors: &[Door]) {
+        let mut text = String::new();
+        for (key, value) in &self.top {
+            text += &format!("{key} = {value}\n");
+        }
+        for door in doors {
+            text += &door.to_string();
+        }
+        self.write("postern.toml", &text);
+    }
+
+    /// Writes a file of mode 0600 in the daemon's directory.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        chmod(&path, 0o600);
+        path
+    }
+
+    /// A file in the daemon's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A file's text; empty if there is none.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// Starts posternd and waits until it listens on all its interfaces.
+    pub fn run(&mut self) {
+        self.spawn();
+        until("posternd listens", || {
+            if let Some(status) = self.ended() {
+                panic!("posternd ended at once: {status}");
+            }
+            self.listens()
+        });
+    }
+
+    /// Starts posternd.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let stderr = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("stderr"));
+        let child = self.command().stderr(stderr.unwrap()).spawn().unwrap();
+        self.child = Some(child);
+    }
+
+    /// posternd's command line.
+    pub fn command(&self) -> Command {
+        let mut command = self.host.command(program("posternd"));
+        command
+            .arg("-c")
+            .arg(self.path("postern.toml"))
+            .args(&self.arguments);
+        command
+    }
+
+    /// Whether it listens on all its interfaces now.
+    pub fn listens(&self) -> bool {
+        let Some(status) = self.status() else {
+            return false;
+        };
+        let all = status["interfaces"].as_array().unwrap();
+        status["listener"].is_u64() && all.iter().all(|i| i["listening"] == true)
+    }
+
+    /// Its exit status, if it has ended by itself.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().unwrap()
+    }
+
+    /// The monitor's process.
+    pub fn monitor(&self) -> Pid {
+        Pid::from_raw(self.child.as_ref().expect("it runs").id() as i32)
+    }
+
+    /// The listener's process.
+    pub fn listener(&self) -> Pid {
+        let found = || {
+            let pid = self.status()?["listener"].as_i64()?;
+            Some(Pid::from_raw(pid as i32))
+        };
+        eventually("there is a listener", LIMIT, found)
+    }
+
+    /// Sends the monitor a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.monitor(), signal).unwrap();
+    }
+
+    /// kill -9 of the monitor; its listener leaves by itself.
+    pub fn kill(&mut self) {
+        let listener = self.status().and_then(|s| s["listener"].as_i64());
+        self.signal(Signal::SIGKILL);
+        self.child.take().unwrap().wait().unwrap();
+        if let Some(pid) = listener {
+            until("the listener leaves", || !is_posternd(pid));
+        }
+    }
+
+    /// SIGTERM, and its end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        let status = eventually("posternd stops", LIMIT, || self.ended());
+        self.child = None;
+        status
+    }
+
+    /// Waits until posternd ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = eventually("posternd ends", LIMIT, || self.ended());
+        self.child = None;
+        status
+    }
+
+    /// posternctl.
+    pub fn ctl(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(program("posternctl"));
+        Ran::of(
+            command
+                .arg("-c")
+                .arg(self.path("postern.toml"))
+                .args(arguments),
+        )
+    }
+
+    /// Reloads by posternctl; it must succeed.
+    pub fn reload(&self) {
+        let ran = self.ctl(&["reload"]);
+        assert_eq!(ran.code(), 0, "{ran:?}");
+    }
+
+    /// Who is let in.
+    pub fn leases(&self) -> Vec<Lease> {
+        let ran = self.ctl(&["list", "--json"]);
+        assert_eq!(ran.code(), 0, "{ran:?}");
+        let leases: Vec<Value> = serde_json::from_str(&ran.stdout).unwrap();
+        let text = |v: &Value, key: &str| v[key].as_str().map(str::to_owned);
+        let lease = |v: &Value| Lease {
+            door: text(v, "door").unwrap(),
+            address: text(v, "address").unwrap().parse().unwrap(),
+            until: text(v, "until").unwrap().parse().unwrap(),
+            in_force: v["in_force"].as_bool().unwrap(),
+            failure: text(v, "failure"),
+        };
+        leases.iter().map(lease).collect()
+    }
+
+    /// A lease in force.
+    pub fn lease(&self, door: &str, address: impl Into<IpAddr>) -> Option<Lease> {
+        let address = address.into();
+        let mut leases = self.leases().into_iter();
+        leases.find(|l| l.door == door && l.address == address && l.in_force)
+    }
+
+    /// Waits for a lease in force.
+    pub fn wait_lease(&self, door: &str, address: impl Into<IpAddr>) -> Lease {
+        let address = address.into();
+        eventually(&format!("a lease of {address} at {door}"), LIMIT, || {
+            self.lease(door, address)
+        })
+    }
+
+    /// `posternctl status --json`; none while nobody answers.
+    pub fn status(&self) -> Option<Value> {
+        let ran = self.ctl(&["status", "--json"]);
+        (ran.code() == 0).then(|| serde_json::from_str(&ran.stdout).unwrap())
+    }
+
+    /// Grants at a door since posternd's start.
+    pub fn granted(&self, door: &str) -> u64 {
+        let status = self.status().unwrap();
+        let doors = status["doors"].as_array().unwrap();
+        doors.iter().find(|d| d["name"] == door).unwrap()["granted"]
+            .as_u64()
+            .unwrap()
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.read("log")
+    }
+
+    /// Waits for a log line with these words.
+    pub fn wait_log(&self, words: &str) {
+        until(&format!("the log says {words:?}"), || {
+            self.log().contains(words)
+        });
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!(
+                "--- standard error\n{}--- log\n{}",
+                self.read("stderr"),
+                self.log()
+            );
+            let nft = Ran::of(self.host.command("nft").args(["list", "ruleset"]));
+            println!("--- nft list ruleset\n{}{}", nft.stdout, nft.stderr);
+            let list = self.ctl(&["list"]);
+            println!("--- posternctl list\n{}{}", list.stdout, list.stderr);
+            println!("--- configuration\n{}", self.read("postern.toml"));
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Sets a file's permission bits.
+pub fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Whether this process is one of posternd's.
+pub fn is_posternd(pid: i64) -> bool {
+    let process = Path::new("/proc").join(pid.to_string());
+    let runs = fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    runs && fs::read_to_string(process.join("cmdline")).is_ok_and(|c| c.contains("postern"))
+}

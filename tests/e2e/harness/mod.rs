@@ -1,0 +1,14 @@
+//! Networks of namespaces, posternd in one of them, and whatever knocks from the others.
+
+mod daemon;
+mod host;
+mod net;
+pub mod raw;
+mod service;
+mod wait;
+
+pub use daemon::{Daemon, Door, Ran, chmod, is_posternd, program};
+pub use host::{Answer, Host, Session, hit};
+pub use net::Net;
+pub use service::Service;
+pub use wait::{LIMIT, until};

@@ -1,0 +1,150 @@
+//! The packet filter under other hands.
+
+use crate::harness::{Daemon, Net, Service, until};
+use crate::{STEPS, ssh};
+
+#[test]
+fn flushed_rules_are_mended_by_and_by_and_said_once() {
+    let net = Net::new(2);
+    let _service = Service::start(&net.server, &[22]);
+    let daemon = Daemon::start(&net.server, &[ssh("1h")]);
+    let server = net.server.v4;
+    let [client, other] = &net.clients[..] else {
+        panic!()
+    };
+    client.knock(server, &STEPS);
+    let before = daemon.wait_lease("ssh", client.v4);
+    let mut session = client.session(server, 22).unwrap();
+    session.echo();
+
+    net.server.run("nft flush ruleset");
+    assert!(other.connect(server, 22).is_open(), "it is gone");
+    until("the guard stands again", || {
+        other.connect(server, 22).is_silence()
+    });
+    assert!(client.connect(server, 22).is_open());
+    session.echo();
+    let lease = daemon.lease("ssh", client.v4).unwrap();
+    assert_eq!(lease.until, before.until);
+    let said = || {
+        daemon
+            .log()
+            .lines()
+            .filter(|l| l.contains("firewall: "))
+            .count()
+    };
+    until("it is said", || said() > 0);
+    assert_eq!(said(), 1, "once");
+}
+
+#[test]
+fn flushed_rules_are_mended_before_a_grant_is_acted_on() {
+    let net = Net::new(2);
+    let _service = Service::start(&net.server, &[22]);
+    let daemon = Daemon::start(&net.server, &[ssh("1h")]);
+    let [client, other] = &net.clients[..] else {
+        panic!()
+    };
+    net.server.run("nft flush ruleset");
+    client.knock(net.server.v4, &STEPS);
+    daemon.wait_lease("ssh", client.v4);
+    assert!(other.connect(net.server.v4, 22).is_silence());
+    assert!(client.connect(net.server.v4, 22).is_open());
+}
+
+#[test]
+fn rules_of_others_are_left_alone() {
+    let net = Net::new(1);
+    let mut daemon = Daemon::prepare(&net.server, &[ssh("1h")]);
+    net.server.nft(&[
+        "add table inet filter",
+        "add set inet filter postern { type ipv4_addr; elements = { 192.0.2.1 } }",
+        "add chain inet filter input { type filter hook input priority 0; }",
+        "add rule inet filter input tcp dport 99 counter drop",
+    ]);
+    let theirs = || net.server.run("nft list table inet filter");
+    let before = theirs();
+    daemon.run();
+    net.client().knock(net.server.v4, &STEPS);
+    daemon.wait_lease("ssh", net.client().v4);
+    daemon.reload();
+    net.server.run("nft delete table inet postern");
+    net.client().knock(net.server.v4, &STEPS);
+    daemon.wait_log("firewall: ");
+    daemon.configure(&[crate::harness::Door::opens("web", "443/tcp", "1h").to(&STEPS)]);
+    daemon.reload();
+    assert!(daemon.stop().success());
+    assert_eq!(theirs(), before);
+}
+
+#[test]
+fn what_others_put_into_our_table_is_reported_and_left_alone() {
+    let net = Net::new(1);
+    let daemon = Daemon::start(&net.server, &[ssh("1h")]);
+    net.server.nft(&[
+        "add chain inet postern theirs { type filter hook input priority 10; }",
+        "add rule inet postern theirs tcp dport 99 drop",
+    ]);
+    net.client().knock(net.server.v4, &STEPS);
+    daemon.wait_lease("ssh", net.client().v4);
+    daemon.wait_log("not ours, left alone");
+    daemon.reload();
+    let table = net.server.run("nft list table inet postern");
+    assert!(table.contains("tcp dport 99 drop"), "{table}");
+}
+
+#[test]
+fn an_element_taken_away_is_put_back_and_a_guard_too() {
+    let net = Net::new(2);
+    let _service = Service::start(&net.server, &[22]);
+    let daemon = Daemon::start(&net.server, &[ssh("1h")]);
+    let server = net.server.v4;
+    let [client, other] = &net.clients[..] else {
+        panic!()
+    };
+    client.knock(server, &STEPS);
+    daemon.wait_lease("ssh", client.v4);
+    net.server.run(&format!(
+        "nft delete element inet postern ssh_4 {{ {} }}",
+        client.v4
+    ));
+    assert!(client.connect(server, 22).is_silence());
+    until("it is back", || client.connect(server, 22).is_open());
+    net.server.run("nft flush chain inet postern input");
+    assert!(other.connect(server, 22).is_open());
+    until("the guard is back", || {
+        other.connect(server, 22).is_silence()
+    });
+    assert!(client.connect(server, 22).is_open());
+}
+
+#[test]
+fn a_guard_stands_while_the_daemon_is_dead() {
+    let net = Net::new(1);
+    let _service = Service::start(&net.server, &[22]);
+    let mut daemon = Daemon::start(&net.server, &[ssh("1h")]);
+    assert!(daemon.stop().success());
+    assert!(net.client().connect(net.server.v4, 22).is_silence());
+    daemon.run();
+    daemon.kill();
+    assert!(net.client().connect(net.server.v4, 22).is_silence());
+}
+
+#[test]
+fn without_a_packet_filter_it_does_not_start() {
+    let net = Net::new(0);
+    let mut daemon = Daemon::prepare(&net.server, &[ssh("1h")]);
+    // A table of our name that is none of ours in its way: a family that cannot hold it.
+    net.server.nft(&[
+        "add table inet postern",
+        "add chain inet postern input { type filter hook forward priority 0; }",
+        "add rule inet postern input tcp dport 99 drop",
+    ]);
+    daemon.spawn();
+    assert_eq!(daemon.wait().code(), Some(69));
+    assert!(
+        daemon.read("stderr").contains("postern"),
+        "{}",
+        daemon.read("stderr")
+    );
+}

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Formatting, clippy, documentation, shell scripts, manual pages, the Makefile under both makes:
+# a warning is an error.
+set -eu
+
+cd "$(dirname "$0")/.."
+cargo=${CARGO:-cargo}
+
+# run COMMAND...: says what it does, then does it.
+run() {
+    printf 'lint: %s\n' "$*"
+    "$@"
+}
+
+run "$cargo" fmt --check
+run "$cargo" clippy --locked --all-targets --all-features -- -D warnings
+run "$cargo" clippy --locked --no-default-features --features client --lib --bins -- -D warnings
+run env RUSTDOCFLAGS="-D warnings" "$cargo" doc --locked --no-deps --all-features
+run shellcheck .ci/run tests/*.sh tests/cross/*.sh
+run mandoc -T lint -W warning man/*
+# What make itself would hand on to a make beneath it does not concern the other one.
+unset MAKEFLAGS MFLAGS MAKELEVEL
+for make in make bmake; do
+    command -v $make >/dev/null || continue
+    echo "lint: $make -n, every target"
+    $make -n all build demo test lint freebsd install clean >/dev/null
+done

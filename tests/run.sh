@@ -1,0 +1,26 @@
+#!/bin/sh
+# Every test that can run here: as root on Linux the end-to-end tests too.
+set -eu
+
+cd "$(dirname "$0")/.."
+if [ "$(uname -s)" != Linux ]; then
+    why="they need Linux"
+elif [ "$(id -u)" -ne 0 ]; then
+    why="they need root"
+elif ! unshare --net --mount true 2>/dev/null; then
+    why="no network namespaces can be made here"
+    # A machine that tests for others must not pass by leaving out.
+    [ "${CI:-}" != true ] || {
+        echo "test: the end-to-end tests cannot run: $why" >&2
+        exit 1
+    }
+else
+    why=
+fi
+
+if [ -z "$why" ]; then
+    echo "test: everything, end-to-end tests in network namespaces included"
+    exec "${CARGO:-cargo}" test --locked --features e2e
+fi
+echo "test: without the end-to-end tests: $why"
+exec "${CARGO:-cargo}" test --locked
