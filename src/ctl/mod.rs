@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use toml::de::{DeTable, DeValue};
+use serde::Serialize;
 
 use crate::{config, exit};
 
 mod ask;
 mod check;
 mod close;
-mod doors;
 mod keygen;
 mod list;
 mod listening;
+mod lists;
 mod reload;
 mod replay;
 mod status;
@@ -164,15 +164,13 @@ fn socket(global: &Global) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(config::bounds::CONTROL))
 }
 
-/// The control socket that a configuration names, whatever else is wrong with it: posternd runs
-/// on with the one before and is the one to say so.
-fn configured(config: &Path) -> Option<PathBuf> {
-    let text = fs::read_to_string(config).ok()?;
-    let (table, _) = DeTable::parse_recoverable(&text);
-    match table.get_ref().get("control")?.get_ref() {
-        DeValue::String(path) => Some(PathBuf::from(path.as_ref())),
-        _ => None,
-    }
+/// `control` of a configuration that may be wrong otherwise: posternd goes on with the one
+/// before, and answers where it did.
+fn configured(file: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(file).ok()?;
+    let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
+    let control = tree.get_ref().get("control")?.get_ref().as_str()?;
+    Some(PathBuf::from(control))
 }
 
 /// `1 lease`, `2 leases`.
@@ -181,4 +179,11 @@ fn count(number: u64, what: &str) -> String {
         1 => format!("1 {what}"),
         n => format!("{n} {what}s"),
     }
+}
+
+/// One line of JSON, the keys as the type has them.
+fn json_line(facts: &impl Serialize, out: &mut impl Write) -> Result<(), Problem> {
+    let line = serde_json::to_string(facts)
+        .map_err(|e| Problem::new(exit::IOERR, format!("JSON: {e}")))?;
+    Ok(writeln!(out, "{line}")?)
 }
