@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
@@ -60,6 +60,7 @@ fn survives(packet: impl Fn(IpAddr, u32) -> Vec<u8> + Sync) {
         panic!()
     };
     let to = IpAddr::from(net.server.v4);
+    let start = Instant::now();
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let flooding = scope.spawn(|| {
@@ -83,12 +84,11 @@ fn survives(packet: impl Fn(IpAddr, u32) -> Vec<u8> + Sync) {
         stop.store(true, Ordering::Relaxed);
         flooding.join().unwrap();
     });
+    // So many saved up, so many a second, and those that no packet causes.
+    let most = 64 + 8 * (start.elapsed().as_secs() as usize + 1) + 20;
     let lines = daemon.log().lines().count();
-    assert!(
-        lines < 1000,
-        "{lines} lines for {} packets",
-        sent.load(Ordering::Relaxed)
-    );
+    let sent = sent.load(Ordering::Relaxed);
+    assert!(lines <= most, "{lines} lines for {sent} packets");
     for pid in [daemon.monitor(), daemon.listener()] {
         assert!(resident(pid) < MOST, "{} KiB", resident(pid));
     }
