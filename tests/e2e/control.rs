@@ -47,7 +47,7 @@ fn status_shows_how_it_fares() {
     net.client().knock(net.server.v4, &STEPS);
     daemon.wait_lease("ssh", net.client().v4);
     until("packets are counted", || {
-        daemon.status().unwrap()["packets"] == 4
+        daemon.status().unwrap()["packets"].as_u64() >= Some(4)
     });
     let status = daemon.status().unwrap();
     assert_eq!(status["monitor"], daemon.monitor().as_raw());

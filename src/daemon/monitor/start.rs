@@ -220,6 +220,7 @@ impl Monitor {
             options,
             doors,
             generation: 1,
+            loaded: 1,
             user,
             log,
             journal,
