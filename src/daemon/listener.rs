@@ -36,6 +36,9 @@ const COUNTED_EVERY: Duration = Duration::from_secs(1);
 
 /// The whole life of a listener.
 pub fn run() -> ExitCode {
+    if sandbox::close_inherited().is_err() {
+        return ExitCode::FAILURE;
+    }
     let socket = match io::stdin().as_fd().try_clone_to_owned() {
         Ok(fd) => UnixStream::from(fd),
         Err(_) => return ExitCode::FAILURE,

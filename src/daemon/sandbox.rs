@@ -9,6 +9,25 @@ use nix::unistd::{Gid, Uid, chdir, chroot, setgid, setgroups, setuid};
 /// Descriptors a listener may have: its captures, its socket, the standard three.
 const DESCRIPTORS: nix::libc::rlim_t = 64;
 
+/// Closes all descriptors but the standard three: whoever started the monitor may have left some
+/// open, and they would reach the listener.
+///
+/// # Errors
+/// The system's; the caller must not go on then.
+pub fn close_inherited() -> Result<(), Errno> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: close_range(2) takes three numbers. Nothing in this process owns a descriptor
+    // beyond the standard three when it has just been started.
+    let closed = unsafe { nix::libc::syscall(nix::libc::SYS_close_range, 3, u32::MAX, 0) };
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: closefrom(2) takes a number; as above.
+    let closed = unsafe {
+        nix::libc::closefrom(3);
+        0
+    };
+    Errno::result(closed).map(drop)
+}
+
 /// Becomes `uid` and `gid` in an empty root directory, for good.
 ///
 /// # Errors

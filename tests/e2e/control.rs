@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::{Daemon, Door, Net, Ran, Service, program, until};
 use crate::{OTHER, STEPS, ssh};
@@ -157,4 +160,60 @@ fn check_changes_nothing_and_says_all() {
     );
     daemon.configure(&[ssh("1h")]);
     assert_eq!(daemon.ctl(&["check"]).code(), 0);
+}
+
+#[test]
+fn a_capture_of_what_happened_replays_to_the_same() {
+    let net = Net::new(2);
+    let daemon = Daemon::start(&net.server, &[ssh("3s")]);
+    let file = daemon.path("capture").display().to_string();
+    let mut tcpdump = net.server.command("tcpdump");
+    tcpdump.args([
+        "-i",
+        "eth0",
+        "-U",
+        "--immediate-mode",
+        "-Z",
+        "root",
+        "-w",
+        &file,
+    ]);
+    let mut tcpdump = tcpdump.stderr(Stdio::null()).spawn().unwrap();
+    let captured = |steps: usize| {
+        // The header has 24 bytes, a frame's begins with 16.
+        fs::metadata(&file).is_ok_and(|m| m.len() >= 24 + (16 + 40) * steps as u64)
+    };
+    until("tcpdump captures", || {
+        net.server.knock(net.clients[1].v4, &["9/udp"]);
+        captured(1)
+    });
+
+    let [a, b] = &net.clients[..] else { panic!() };
+    a.knock(net.server.v4, &STEPS);
+    daemon.wait_lease("ssh", a.v4);
+    b.knock(net.server.v4, &[STEPS[0], STEPS[2]]);
+    a.knock(net.server.v4, &STEPS);
+    daemon.wait_log("ssh: extended for 10.66.0.11");
+    until("the lease is over", || daemon.leases().is_empty());
+    let replay = || {
+        let ran = daemon.ctl(&["replay", "--to", "10.66.0.1", &file]);
+        assert_eq!(ran.code(), 0, "{ran:?}");
+        ran.stdout
+    };
+    let events = |event: &str, address: &str| {
+        let word = |line: &str, word: &str| line.contains(&format!("\"{word}\""));
+        let text = replay();
+        text.lines()
+            .filter(|l| word(l, event) && word(l, address))
+            .count()
+    };
+    until("all is in the file", || events("extend", "10.66.0.11") == 1);
+    kill(Pid::from_raw(tcpdump.id() as i32), Signal::SIGTERM).unwrap();
+    tcpdump.wait().unwrap();
+    assert_eq!(events("open", "10.66.0.11"), 1);
+    assert_eq!(events("close", "10.66.0.11"), 1);
+    assert_eq!(events("stage", "10.66.0.11"), 6);
+    assert_eq!(events("fail", "10.66.0.12"), 1);
+    assert_eq!(events("open", "10.66.0.12"), 0);
+    assert_eq!(replay(), replay());
 }

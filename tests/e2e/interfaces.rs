@@ -169,3 +169,21 @@ fn packets_to_others_are_no_knock() {
     daemon.wait_lease("ssh", b.v4);
     assert_eq!(daemon.leases().len(), 1);
 }
+
+#[test]
+fn all_interfaces_at_once_are_heard() {
+    let net = Net::new(2);
+    let _service = Service::start(&net.server, &[22]);
+    let mut daemon = Daemon::prepare(&net.server, &[]);
+    daemon.set("interface", "\"any\"");
+    daemon.configure(&[ssh("1h")]);
+    daemon.run();
+    let [client, other] = &net.clients[..] else {
+        panic!()
+    };
+    for to in [net.server.v4.into(), std::net::IpAddr::from(net.server.v6)] {
+        client.knock(to, &STEPS);
+        until("it is let in", || client.connect(to, 22).is_open());
+        assert!(other.connect(to, 22).is_silence());
+    }
+}

@@ -60,9 +60,11 @@ fn echo(mut stream: TcpStream) {
     let mut bytes = [0; 512];
     while let Ok(n @ 1..) = stream.read(&mut bytes) {
         if stream.write_all(&bytes[..n]).is_err() {
-            return;
+            break;
         }
     }
+    // There is another handle: closing this one would not end the session.
+    let _ = stream.shutdown(Shutdown::Both);
 }
 
 impl Drop for Service {
