@@ -250,7 +250,7 @@ fn by_chance(steps: usize, traps: usize) -> f64 {
 
 #[test]
 fn a_random_sweep_opens_as_rarely_as_calculated() {
-    let orders = 40_000;
+    let orders = 20_000;
     for steps in [
         vec![tcp(20_000), tcp(30_000)],
         vec![tcp(7000), udp(8000), tcp(9000)],
