@@ -32,6 +32,7 @@ use sequence::{Member, Packet, Sequences};
 use table::{Room, Source, Table, WAYS};
 
 mod sequence;
+mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -369,7 +370,7 @@ impl Knocks {
     /// traps, each with that order in words: those of a single step, and those that leave no
     /// room for a trap between their steps. In configuration order, each once.
     pub fn swept(&self) -> impl Iterator<Item = (&Watch, &'static str)> {
-        traps::swept(&self.sequences)
+        sweep::swept(&self.sequences)
             .into_iter()
             .map(|(place, sweep)| (&self.sequences.watches[place as usize], sweep))
     }
@@ -417,7 +418,7 @@ pub fn swept(steps: &[Port]) -> Option<&'static str> {
         target: None,
     };
     let sequences = Sequences::new(vec![watch], &[]);
-    Some(traps::swept(&sequences).first()?.1)
+    Some(sweep::swept(&sequences).first()?.1)
 }
 
 /// Whether anybody can knock from this address.

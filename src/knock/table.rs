@@ -34,7 +34,6 @@ pub(super) const LONGEST_MS: u32 = i32::MAX as u32;
 /// is no address that anybody can knock from.
 pub(super) type Source = [u32; 4];
 
-#[derive(Debug)]
 pub(super) struct Table {
     /// Plain numbers, since a vector of zeros comes as such from the system: a table costs no
     /// memory until it is used.
@@ -50,7 +49,6 @@ pub(super) struct Table {
 }
 
 /// Attempts of one timeout, in the order they began, which is the order they end.
-#[derive(Debug)]
 struct Queue {
     timeout: u64,
     first: u32,
@@ -299,7 +297,6 @@ impl Table {
 
 /// The smallest of several values, each of which can change: a tournament, so that a change
 /// costs the logarithm of their number, which is that of the different timeouts.
-#[derive(Debug)]
 struct Earliest {
     /// 1 is the root, the children of i are 2i and 2i + 1, the second half are the values.
     tree: Vec<u64>,
