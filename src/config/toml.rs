@@ -1,6 +1,6 @@
 //! postern.toml -> [`Config`], or every mistake with its place.
 //!
-//! The keys, their defaults and bounds ([`bounds`](super::bounds) holds the numbers). Durations
+//! The keys, their defaults and bounds ([`bounds`] holds the numbers). Durations
 //! are whole numbers with units, `"500ms"`, `"30s"`, `"1h30m"`, `"7d"`; ports are `"22/tcp"`,
 //! `"53/udp"`, or `"22"` or `22` for TCP; paths are absolute.
 //!
