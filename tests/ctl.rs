@@ -280,14 +280,17 @@ fn posternd_is_not_running() {
 
 #[test]
 fn the_socket_is_the_one_that_the_configuration_names() {
-    let double = Double::answering(&Response::Leases(Vec::new()));
-    let directory = double.directory.path().to_owned();
-    let file = directory.join("postern.toml");
-    let control = format!("control = \"{}\"\n", directory.join("s").display());
-    fs::write(&file, control + SOUND).unwrap();
-    let output = posternctl(&directory, &["list", "-c", "postern.toml"]);
-    ended(&output, 0, "no leases\n", "");
-    double.asked.join().unwrap();
+    // Also when the configuration has become wrong since posternd read it.
+    for text in [SOUND, "door = 1\n[", ""] {
+        let double = Double::answering(&Response::Leases(Vec::new()));
+        let directory = double.directory.path().to_owned();
+        let file = directory.join("postern.toml");
+        let control = format!("control = \"{}\"\n", directory.join("s").display());
+        fs::write(&file, control + text).unwrap();
+        let output = posternctl(&directory, &["list", "-c", "postern.toml"]);
+        ended(&output, 0, "no leases\n", "");
+        double.asked.join().unwrap();
+    }
 }
 
 #[test]
@@ -381,7 +384,7 @@ fn a_sound_configuration() {
         ended(
             &output,
             0,
-            "{\"mistakes\":[],\"sound\":true,\"warnings\":[]}\n",
+            "{\"sound\":true,\"mistakes\":[],\"warnings\":[]}\n",
             "",
         );
     }

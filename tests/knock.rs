@@ -535,6 +535,24 @@ fn too_many_that_begin_alike_are_named() {
     );
 }
 
+/// One packet may begin more attempts than a source may otherwise have.
+#[test]
+fn all_that_one_packet_begins_goes_on() {
+    let alike = |n: u16, target| Watch {
+        timeout: Duration::from_secs(u64::from(n % 3) + 1),
+        target,
+        ..door(n, &ssh())
+    };
+    let watches = (0..6).map(|n| alike(n, (n >= 3).then_some(ip(OURS))));
+    let mut scene = Scene::new(watches.collect());
+    assert_eq!(scene.knocks.unwatched().count(), 0);
+    assert_eq!(scene.hit(ALICE, ssh()[0]).len(), 6);
+    assert_eq!(scene.knocks.counters().held, 6);
+    let last = scene.hits(ALICE, &ssh()[1..]).split_off(12);
+    let expected: Vec<String> = (0..6).map(|n| format!("grant 4 at {n}")).collect();
+    assert_eq!(last, expected);
+}
+
 #[test]
 fn nobody_knocks_from_an_address_that_nobody_has() {
     let nobody = [

@@ -178,6 +178,24 @@ fn one_time_lists() {
     assert_eq!(fs::read_dir(top.path()).unwrap().count(), 2);
 }
 
+#[test]
+fn a_list_that_cannot_be_read() {
+    let top = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(tests().join("replay/one-time.toml")).unwrap();
+    let configuration = top.path().join("postern.toml");
+    fs::write(&configuration, text.replace("LIST", "/no/such/list")).unwrap();
+    let packets = fs::read_to_string(tests().join("replay/one-time.txt")).unwrap();
+    let file = top.path().join("capture.pcap");
+    fs::write(&file, capture(&packets)).unwrap();
+    let output = replay(&configuration, &file, &[]);
+    let expected =
+        "posternctl: /no/such/list: No such file or directory; the knock opens nothing\n";
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("\"door\":\"web\"") && !told.contains("\"door\":\"ssh\""));
+    assert_eq!(output.status.code(), Some(0));
+}
+
 /// Three knocks of Debian's knock by each family, as four kinds of capture show them.
 #[test]
 fn real_captures() {

@@ -23,10 +23,14 @@ const CONNECT: u8 = 0x02;
 /// Everything unwise in a configuration, in the order of its file, whose name `file` is for
 /// messages. `live`: the ports that services of this machine listen on, if the caller has looked.
 ///
-/// About doors that get in each other's way, it is told apart: the same sequence (neither door
-/// can be opened without the other), one that begins with another (not without that other), and
-/// one that parts from another by a step already taken (there a packet that the network sends
-/// again is a step, elsewhere it is not).
+/// Doors that get in each other's way are told apart:
+/// - the same sequence: neither door can be opened without the other;
+/// - one that contains another, in order: it can never be opened without that other;
+/// - one after whose knock a knock at another fails, since it leaves an attempt there
+///   unfinished: both cannot be opened within `seq_timeout`;
+/// - one that parts from another by a step already taken: there a packet that the network sends
+///   again is a step.
+///
 pub fn check(file: &str, parsed: &Parsed, live: &[Port]) -> Vec<Warning> {
     let mut check = Check {
         file,

@@ -96,6 +96,11 @@ pub struct Door {
 }
 
 impl Door {
+    /// Whether it opens ports in the packet filter; otherwise it runs commands.
+    pub fn opens_ports(&self) -> bool {
+        matches!(self.action, Action::Open(_))
+    }
+
     /// How long a lease of this door lasts; `None`: its grants make no lease.
     pub fn lease(&self) -> Option<Duration> {
         match &self.action {

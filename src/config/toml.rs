@@ -38,7 +38,8 @@
 //! | `target` | any address of ours | the destination address instead |
 //!
 //! A sequence whose every step is the port just above (or just below) the last is refused: a
-//! port sweep would open it, since no trap fits between.
+//! port sweep would open it, since no trap fits between. Among sequences with the same first
+//! step and `target` there may be 4 different pairs of `tcpflags` and `seq_timeout`.
 
 mod door;
 pub(crate) mod keys;
@@ -46,15 +47,17 @@ mod knock;
 mod reader;
 mod syntax;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use super::bounds;
 use super::mistake::{Mistake, Parsed, Places, Wrong, quote};
-use super::{Config, FirewallKind, LogTo};
+use super::{Config, FirewallKind, LogTo, Port, Protocol, Sequence, Steps, TcpFlags};
 use keys::Kind;
 use reader::{Field, Reader, Table};
 
@@ -86,31 +89,65 @@ pub fn read(file: &str, text: &str) -> Result<Parsed, Vec<Mistake>> {
     }
 }
 
-/// Paths by what they are for: no two keys may name the same.
-#[derive(Default)]
-struct Paths(BTreeMap<PathBuf, String>);
+/// Mask and value of the flag condition, and timeout.
+type Condition = (u8, u8, Duration);
 
-impl Paths {
+/// What is looked at across doors.
+#[derive(Default)]
+struct Across {
+    /// Paths and the keys that they were given to: no two keys may name the same.
+    paths: BTreeMap<PathBuf, String>,
+    /// By first step and target.
+    alike: BTreeMap<(Port, Option<IpAddr>), BTreeSet<Condition>>,
+}
+
+impl Across {
     fn claim(&mut self, reader: &Reader<'_>, field: &Field<'_, '_>, path: &PathBuf) {
-        if let Some(owner) = self.0.get(path) {
+        if let Some(owner) = self.paths.get(path) {
             let what = format!(
                 "{} is given to {owner} already",
                 quote(&path.to_string_lossy())
             );
             reader.refuse(field, Wrong::new(what, "name another"));
         } else {
-            self.0.insert(path.clone(), field.key.clone());
+            self.paths.insert(path.clone(), field.key.clone());
         }
+    }
+
+    /// Notes a sequence; one packet may not begin too many attempts.
+    fn begin(&mut self, reader: &Reader<'_>, field: &Field<'_, '_>, sequence: &Sequence) {
+        let Steps::Fixed(steps) = &sequence.steps else {
+            return;
+        };
+        let Some(&first) = steps.first() else {
+            return;
+        };
+        let flags = match steps.iter().any(|step| step.protocol == Protocol::Tcp) {
+            true => sequence.flags,
+            false => TcpFlags { mask: 0, value: 0 },
+        };
+        let alike = self.alike.entry((first, sequence.target)).or_default();
+        let pair = (flags.mask, flags.value, sequence.timeout);
+        if alike.len() < bounds::ALIKE || alike.contains(&pair) {
+            alike.insert(pair);
+            return;
+        }
+        let what = format!(
+            "more than {} pairs of tcpflags and seq_timeout among sequences that begin with {first}",
+            bounds::ALIKE
+        );
+        let right = "give it the tcpflags and seq_timeout of another, or begin otherwise";
+        reader.refuse(field, Wrong::new(what, right));
     }
 }
 
 fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<Config> {
     let table = Table::new(reader, String::new(), 0..0, Kind::Top, tree);
-    let mut paths = Paths::default();
+    let mut across = Across::default();
     let mut path = |key, bounds| {
         let field = table.get(key)?;
         let path = reader.path(&field, bounds)?;
-        paths.claim(reader, &field, &path);
+        across.claim(reader, &field, &path);
         Some(path)
     };
     let pidfile = path("pidfile", &bounds::PATH);
@@ -121,7 +158,7 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
         None => Some(Vec::new()),
     };
     let log = match table.get("log") {
-        Some(field) => log(reader, &field, &mut paths),
+        Some(field) => log(reader, &field, &mut across),
         None => Some(LogTo::Syslog),
     };
     let user = table.get("user").and_then(|field| user(reader, &field));
@@ -129,7 +166,7 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
         let kind = firewall(reader, &field);
         (field, kind)
     });
-    let doors = doors(reader, &table, places, &mut paths);
+    let doors = doors(reader, &table, places, &mut across);
 
     let opening = doors.iter().find_map(|door| door.opens.as_ref());
     match (&firewall, opening) {
@@ -169,7 +206,7 @@ fn doors(
     reader: &Reader<'_>,
     table: &Table<'_, '_>,
     places: &mut Places,
-    paths: &mut Paths,
+    across: &mut Across,
 ) -> Vec<door::Read> {
     const RIGHT: &str = "give every door a table of its own, [door.NAME]";
     let given = match table.get("door") {
@@ -199,7 +236,7 @@ fn doors(
     }
     let mut all = Vec::new();
     for (at, (key, value)) in given.into_iter().take(most).enumerate() {
-        all.push(door::read(reader, at, key, value, places, paths));
+        all.push(door::read(reader, at, key, value, places, across));
     }
     all
 }
@@ -251,14 +288,14 @@ pub fn interface_name(name: &str) -> Result<(), Wrong> {
     }
 }
 
-fn log(reader: &Reader<'_>, field: &Field<'_, '_>, paths: &mut Paths) -> Option<LogTo> {
+fn log(reader: &Reader<'_>, field: &Field<'_, '_>, across: &mut Across) -> Option<LogTo> {
     const RIGHT: &str = "write \"syslog\", \"stderr\" or an absolute path";
     match reader.text(field, RIGHT)? {
         "syslog" => Some(LogTo::Syslog),
         "stderr" => Some(LogTo::Stderr),
         text if text.starts_with('/') => {
             let path = reader.path(field, &bounds::PATH)?;
-            paths.claim(reader, field, &path);
+            across.claim(reader, field, &path);
             Some(LogTo::File(path))
         }
         text => {

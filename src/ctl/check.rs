@@ -8,13 +8,13 @@ use std::path::Path;
 use nix::unistd::User;
 use serde::Serialize;
 
-use super::doors::{self, List, Lists};
-use super::{Problem, count, listening};
+use super::lists::{List, Lists};
+use super::{Problem, count, json_line, listening};
 use crate::config::mistake::Spot;
 use crate::config::{
     self, Config, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning, onetime,
 };
-use crate::daemon::files;
+use crate::daemon::{doors, files};
 use crate::exit;
 use crate::knock::{Knocks, Watch};
 
@@ -28,6 +28,14 @@ struct Finding {
     message: String,
     #[serde(skip)]
     warning: bool,
+}
+
+/// Everything, for `--json`.
+#[derive(Debug, Serialize)]
+struct Said {
+    sound: bool,
+    mistakes: Vec<Finding>,
+    warnings: Vec<Finding>,
 }
 
 impl Finding {
@@ -132,8 +140,12 @@ pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem>
     }
     let sound = mistakes.is_empty();
     if json {
-        let all = serde_json::json!({ "sound": sound, "mistakes": mistakes, "warnings": warnings });
-        writeln!(out, "{all}")?;
+        let said = Said {
+            sound,
+            mistakes,
+            warnings,
+        };
+        json_line(&said, out)?;
     } else {
         for finding in mistakes.iter().chain(&warnings) {
             writeln!(out, "{finding}")?;
@@ -173,7 +185,8 @@ fn unwise(file: &Path, parsed: &Parsed) -> Vec<Finding> {
     found.extend(missing(&name, &parsed.config));
     let lists = Lists::read(&parsed.config);
     found.extend(open_to_sweeps(&name, parsed, &lists));
-    for (spot, list) in in_file_order(&parsed.config, &lists) {
+    for ((door, knock), list) in lists.iter() {
+        let spot = Spot::door(door.into()).knock(knock.into());
         found.extend(about_list(&name, parsed, spot, list));
     }
     found.sort_by_key(|finding| (finding.file != name, finding.line, finding.column));
@@ -201,7 +214,8 @@ fn missing(name: &str, config: &Config) -> Vec<Finding> {
 fn open_to_sweeps(name: &str, parsed: &Parsed, lists: &Lists) -> Vec<Finding> {
     let config = &parsed.config;
     let avoid = doors::opened_ports(config);
-    let knocks = Knocks::new(doors::watches(config, lists), &avoid, [0, 0], 0);
+    let watches = doors::watches(config, |door, knock| lists.current(door, knock));
+    let knocks = Knocks::new(watches, &avoid, [0, 0], 0);
     let finding = |watch: &Watch, message: String| {
         let spot = Spot::door(watch.door.into()).knock(watch.knock.into());
         let (key, spot) = key_of(config, spot);
@@ -239,18 +253,6 @@ fn key_of(config: &Config, spot: Spot) -> (String, Spot) {
     };
     let door = door.map_or("", |door| &door.name);
     (format!("door.{door}.knock.{key}"), spot.key(key))
-}
-
-fn in_file_order<'c>(
-    config: &'c Config,
-    lists: &'c Lists,
-) -> impl Iterator<Item = (Spot, &'c List)> {
-    (0u16..).zip(&config.doors).flat_map(move |(d, door)| {
-        (0u16..).zip(&door.knocks).filter_map(move |(k, _)| {
-            let spot = Spot::door(d.into()).knock(k.into());
-            Some((spot, lists.get(d, k)?))
-        })
-    })
 }
 
 fn about_list(name: &str, parsed: &Parsed, spot: Spot, list: &List) -> Vec<Finding> {

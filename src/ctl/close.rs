@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{Problem, ask, count};
+use super::{Problem, ask, count, json_line};
 use crate::daemon::control::{Request, Response};
 use crate::exit;
 
@@ -23,7 +23,7 @@ pub fn run(
         return Err(ask::foreign(socket));
     };
     if json {
-        writeln!(out, "{}", serde_json::json!({ "closed": closed }))?;
+        json_line(&serde_json::json!({ "closed": closed }), out)?;
     } else if closed == 0 {
         writeln!(out, "no lease of {address}")?;
     } else {

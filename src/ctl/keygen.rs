@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use super::{Problem, listening};
+use serde::Serialize;
+
+use super::{Problem, json_line, listening};
 use crate::config::{Port, Protocol, keygen, units};
 use crate::exit;
 
@@ -28,6 +30,14 @@ pub struct Args {
     udp: bool,
 }
 
+/// A new sequence, for `--json`.
+#[derive(Serialize)]
+struct Made {
+    sequence: Vec<String>,
+    line: String,
+    knock: String,
+}
+
 pub fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
     let in_use = listening::ports();
     let mut steps = Vec::new();
@@ -41,8 +51,12 @@ pub fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<u8, Problem>
     let line = keygen::toml_line(&steps);
     let knock = format!("postern knock HOST {}", hit.join(" "));
     if json {
-        let all = serde_json::json!({ "sequence": hit, "line": line, "knock": knock });
-        writeln!(out, "{all}")?;
+        let made = Made {
+            sequence: hit,
+            line,
+            knock,
+        };
+        json_line(&made, out)?;
     } else {
         writeln!(out, "# For [[door.NAME.knock]] in postern.toml, and for")?;
         writeln!(

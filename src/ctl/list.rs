@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Problem, ask};
+use super::{Problem, ask, json_line};
 use crate::config::units;
 use crate::daemon::control::{LeaseView, Request, Response};
 use crate::exit;
@@ -14,7 +14,7 @@ pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Proble
         return Err(ask::foreign(socket));
     };
     if json {
-        writeln!(out, "{}", serde_json::json!(leases))?;
+        json_line(&leases, out)?;
     } else if leases.is_empty() {
         writeln!(out, "no leases")?;
     } else {

@@ -1,22 +1,24 @@
 //! posternctl, one file a subcommand.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 use crate::{config, exit};
 
 mod ask;
 mod check;
 mod close;
-mod doors;
 mod keygen;
 mod list;
 mod listening;
+mod lists;
 mod reload;
 mod replay;
 mod status;
@@ -157,10 +159,18 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
 
 /// The control socket: as told, else as the configuration says, else where posternd puts it.
 fn socket(global: &Global) -> PathBuf {
-    let configured = || check::read(&global.config).ok().map(|c| c.control);
     let told = global.socket.clone();
-    told.or_else(configured)
+    told.or_else(|| configured(&global.config))
         .unwrap_or_else(|| PathBuf::from(config::bounds::CONTROL))
+}
+
+/// `control` of a configuration that may be wrong otherwise: posternd goes on with the one
+/// before, and answers where it did.
+fn configured(file: &Path) -> Option<PathBuf> {
+    let text = fs::read_to_string(file).ok()?;
+    let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
+    let control = tree.get_ref().get("control")?.get_ref().as_str()?;
+    Some(PathBuf::from(control))
 }
 
 /// `1 lease`, `2 leases`.
@@ -169,4 +179,11 @@ fn count(number: u64, what: &str) -> String {
         1 => format!("1 {what}"),
         n => format!("{n} {what}s"),
     }
+}
+
+/// One line of JSON, the keys as the type has them.
+fn json_line(facts: &impl Serialize, out: &mut impl Write) -> Result<(), Problem> {
+    let line = serde_json::to_string(facts)
+        .map_err(|e| Problem::new(exit::IOERR, format!("JSON: {e}")))?;
+    Ok(writeln!(out, "{line}")?)
 }

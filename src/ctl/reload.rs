@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{Problem, ask};
+use super::{Problem, ask, json_line};
 use crate::daemon::control::{Request, Response};
 use crate::exit;
 
@@ -13,7 +13,7 @@ pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Proble
         return Err(ask::foreign(socket));
     };
     if json {
-        writeln!(out, "{}", serde_json::json!({ "warnings": warnings }))?;
+        json_line(&serde_json::json!({ "warnings": warnings }), out)?;
         return Ok(exit::OK);
     }
     for warning in warnings {

@@ -7,10 +7,11 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::doors::{self, Lists};
+use super::lists::Lists;
 use super::{Problem, check};
 use crate::capture;
 use crate::config::Config;
+use crate::daemon::doors;
 use crate::event::{Event, What};
 use crate::exit;
 use crate::knock::{Kind, Knocks, Outcome};
@@ -43,6 +44,15 @@ pub fn run(config: &Path, args: &Args, out: &mut impl Write) -> Result<u8, Probl
     let mut file = capture::File::open(&args.capture).map_err(unreadable)?;
     let link = file.link();
     let mut replay = Replay::new(&config, &args.to, out);
+    for (_, list) in replay.lists.iter() {
+        if let Err(why) = &list.text {
+            let path = list.path.display();
+            let _ = writeln!(
+                io::stderr(),
+                "posternctl: {path}: {why}; the knock opens nothing"
+            );
+        }
+    }
     let (mut frames, mut arrivals) = (0u64, 0u64);
     while let Some(frame) = file.next_frame().map_err(unreadable)? {
         frames += 1;
@@ -283,6 +293,6 @@ impl<'c, W: Write> Replay<'c, W> {
 }
 
 fn knocks(config: &Config, lists: &Lists) -> Knocks {
-    let avoid = doors::opened_ports(config);
-    Knocks::new(doors::watches(config, lists), &avoid, SECRET, ATTEMPTS)
+    let watches = doors::watches(config, |door, knock| lists.current(door, knock));
+    Knocks::new(watches, &doors::opened_ports(config), SECRET, ATTEMPTS)
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{Problem, ask, count};
+use super::{Problem, ask, count, json_line};
 use crate::daemon::control::{Request, Response, StatusView};
 use crate::exit;
 
@@ -12,7 +12,7 @@ pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Proble
         return Err(ask::foreign(socket));
     };
     if json {
-        writeln!(out, "{}", serde_json::json!(status))?;
+        json_line(&status, out)?;
     } else {
         lines(&status, out)?;
     }

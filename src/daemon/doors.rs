@@ -16,6 +16,53 @@ use crate::time::Time;
 /// a listener that somebody else has taken over, stays within it and shuts no other door.
 const GRANTS: f64 = 1000.0;
 
+/// What a configuration has to watch for. `current` gives the line in force of a one-time list,
+/// by door and knock, and its steps, if there is one.
+pub fn watches(
+    config: &Config,
+    current: impl Fn(u16, u16) -> Option<(u32, Vec<Port>)>,
+) -> Vec<Watch> {
+    let mut watches = Vec::new();
+    for (d, door) in (0u16..).zip(&config.doors) {
+        for (k, knock) in (0u16..).zip(&door.knocks) {
+            let Knock::Sequence(sequence) = knock;
+            let line = match &sequence.steps {
+                Steps::Fixed(steps) => Some((0, steps.clone())),
+                Steps::OneTime(_) => current(d, k),
+            };
+            let Some((line, steps)) = line else { continue };
+            watches.push(Watch {
+                door: d,
+                knock: k,
+                line,
+                steps,
+                timeout: sequence.timeout,
+                flags: sequence.flags,
+                target: sequence.target,
+            });
+        }
+    }
+    watches
+}
+
+/// The ports that doors open: none of them is a trap.
+pub fn opened_ports(config: &Config) -> Vec<Port> {
+    let opens = config.doors.iter().filter_map(|d| match &d.action {
+        Action::Open(opens) => Some(&opens.ports),
+        Action::Command(_) => None,
+    });
+    opens.flatten().copied().collect()
+}
+
+/// What the doors allow their leases.
+pub fn terms(config: &Config) -> Vec<Terms> {
+    let terms = config.doors.iter().map(|d| Terms {
+        open_for: d.lease(),
+        max_leases: d.max_leases,
+    });
+    terms.collect()
+}
+
 /// A one-time list.
 #[derive(Clone, Debug)]
 struct List {
@@ -107,41 +154,13 @@ impl Doors {
 
     /// What the listener is to watch for.
     pub fn watches(&self) -> Vec<Watch> {
-        let mut watches = Vec::new();
-        for (d, door) in self.config.doors.iter().enumerate() {
-            for (k, knock) in door.knocks.iter().enumerate() {
-                let Knock::Sequence(sequence) = knock;
-                let (line, steps) = match &sequence.steps {
-                    Steps::Fixed(steps) => (0, steps.clone()),
-                    Steps::OneTime(_) => {
-                        let list = self.lists.get(&(d as u16, k as u16));
-                        match list.and_then(|l| l.current.clone()) {
-                            Some(current) => current,
-                            None => continue,
-                        }
-                    }
-                };
-                watches.push(Watch {
-                    door: d as u16,
-                    knock: k as u16,
-                    line,
-                    steps,
-                    timeout: sequence.timeout,
-                    flags: sequence.flags,
-                    target: sequence.target,
-                });
-            }
-        }
-        watches
+        let current = |door, knock| self.lists.get(&(door, knock))?.current.clone();
+        watches(&self.config, current)
     }
 
     /// The ports that doors open: none of them is a trap.
     pub fn opened_ports(&self) -> Vec<Port> {
-        let opens = self.config.doors.iter().filter_map(|d| match &d.action {
-            Action::Open(opens) => Some(&opens.ports),
-            Action::Command(_) => None,
-        });
-        opens.flatten().copied().collect()
+        opened_ports(&self.config)
     }
 
     /// The longest that an attempt can take.
@@ -155,13 +174,7 @@ impl Doors {
 
     /// What the doors allow their leases.
     pub fn terms(&self) -> Vec<Terms> {
-        let doors = self.config.doors.iter();
-        doors
-            .map(|d| Terms {
-                open_for: d.lease(),
-                max_leases: d.max_leases,
-            })
-            .collect()
+        terms(&self.config)
     }
 
     /// Whether the door takes one more grant now.

@@ -65,9 +65,10 @@ pub fn start_line(commands: &Commands, address: IpAddr) -> Option<String> {
     line(Some(&commands.start), commands.start_6.as_ref(), address)
 }
 
-/// What the end of a lease at a door with these commands runs, `%IP%` replaced; `None`: nothing.
-/// A door without a stop command has none for IPv6 either.
+/// What the end of a lease at a door with these commands runs, `%IP%` replaced; `None`: nothing,
+/// as where nothing was started. A door without a stop command has none for IPv6 either.
 pub fn stop_line(commands: &Commands, address: IpAddr) -> Option<String> {
+    start_line(commands, address)?;
     line(commands.stop.as_ref(), commands.stop_6.as_ref(), address)
 }
 

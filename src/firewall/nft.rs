@@ -121,6 +121,7 @@ impl Nft {
         loop {
             attempts -= 1;
             let before = generation::current();
+            let reading = Instant::now();
             let found = self.tool.read()?;
             let sessions = match sessions::established(&layout.guarded) {
                 Ok(sessions) => Some(BTreeSet::from_iter(sessions)),
@@ -138,6 +139,7 @@ impl Nft {
             let wanted = Wanted {
                 layout: &layout,
                 openings: &openings,
+                slack: now.duration_since(reading),
                 sessions: sessions.as_ref(),
                 admitted: &self.admitted,
                 standing: self.standing.as_deref(),

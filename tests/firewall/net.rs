@@ -205,10 +205,15 @@ impl Session {
 fn says(from: &mut TcpStream, to: &mut TcpStream, limit: Duration) -> bool {
     from.write_all(b"x").unwrap();
     to.set_read_timeout(Some(limit)).unwrap();
-    match to.read(&mut [0; 1]) {
-        Ok(count) => count == 1,
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
-        Err(error) => panic!("{error}"),
+    loop {
+        return match to.read(&mut [0; 1]) {
+            Ok(count) => count == 1,
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted => continue,
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => false,
+                _ => panic!("{error}"),
+            },
+        };
     }
 }
 

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use postern::config::Door;
 use postern::firewall::nft::Nft;
-use postern::firewall::{Failure, Firewall, Opening};
+use postern::firewall::{Failure, Firewall, Opening, Order, What};
 
 use crate::doors::{close, extend, left, open, opening, opens, tcp, udp};
 use crate::net::{
     CLIENT_4, CLIENT_6, INTERFACE, Net, SERVER_4, SERVER_6, Session, listen, nft, run, try_run,
 };
-use crate::suite::{PATIENCE, Subject, carry_out, suite};
+use crate::suite::{PATIENCE, Subject, carry_out, still, suite};
 
 struct Tables {
     firewall: Nft,
@@ -28,7 +28,7 @@ impl Tables {
     }
 
     /// Carries out orders, all of which must succeed.
-    fn obey(&mut self, orders: &[postern::firewall::Order]) {
+    fn obey(&mut self, orders: &[Order]) {
         for done in carry_out(&mut self.firewall, orders) {
             assert_eq!(done.result, Ok(()), "{:?}", done.order);
         }
@@ -370,22 +370,21 @@ fn a_session_under_a_lease_outlives_it_without_connection_tracking() {
     );
 }
 
+/// What the rule with this comment is numbered by.
+fn handle(comment: &str) -> String {
+    let text = run("nft -a list chain inet postern input");
+    let line = text.lines().find(|line| line.contains(comment)).unwrap();
+    line.rsplit(' ').next().unwrap().to_owned()
+}
+
 #[test]
 fn flushed_changed_and_deleted_things_are_mended_and_told() {
     let mut tables = Tables::new();
-    let openings = [left(0, CLIENT_4, 600), left(1, CLIENT_6, 600)];
     tables.firewall.establish(&doors(), &[]).unwrap();
+    let since = Instant::now();
+    let openings = || [still(0, CLIENT_4, since), still(1, CLIENT_6, since)];
     tables.obey(&[open(0, CLIENT_4, 600), open(1, CLIENT_6, 600)]);
     let right = ruleset();
-    let handle = |comment: &str| {
-        let text = run("nft -a list chain inet postern input");
-        let line = text
-            .lines()
-            .find(|line| line.contains(comment))
-            .unwrap()
-            .to_owned();
-        line.rsplit(' ').next().unwrap().to_owned()
-    };
     let both = [
         format!("door ssh: openings were missing, put back: {CLIENT_4}"),
         format!("door sftp: openings were missing, put back: {CLIENT_6}"),
@@ -396,12 +395,12 @@ fn flushed_changed_and_deleted_things_are_mended_and_told() {
         if openings_too {
             expected.extend(both.clone());
         }
-        let upkeep = tables.firewall.uphold(&openings).unwrap();
+        let upkeep = tables.firewall.uphold(&openings()).unwrap();
         assert_eq!(upkeep.mended, expected, "{damage}");
         assert_eq!(upkeep.strangers, [""; 0], "{damage}");
         assert_eq!(ruleset(), right, "{damage}");
         assert_eq!(tables.let_in().len(), 2, "{damage}");
-        let again = tables.firewall.uphold(&openings).unwrap();
+        let again = tables.firewall.uphold(&openings()).unwrap();
         assert_eq!(again, Default::default(), "{damage}");
     };
     check(
@@ -463,7 +462,14 @@ fn flushed_changed_and_deleted_things_are_mended_and_told() {
 fn orders_are_acted_on_when_all_stands_as_it_should() {
     let mut tables = Tables::new();
     tables.firewall.establish(&doors(), &[]).unwrap();
-    tables.obey(&[open(0, CLIENT_4, 600)]);
+    let since = Instant::now();
+    let openings = || [still(0, CLIENT_4, since), still(0, CLIENT_6, since)];
+    let again = |address: &str| {
+        let (opening, remaining) = still(0, address, since);
+        let what = What::Open { remaining };
+        [Order { opening, what }]
+    };
+    tables.obey(&again(CLIENT_4));
     let right = ruleset();
     for (damage, mended) in [
         ("flush ruleset", "table inet postern was gone: made anew"),
@@ -473,28 +479,26 @@ fn orders_are_acted_on_when_all_stands_as_it_should() {
         ),
     ] {
         nft(damage);
-        tables.obey(&[open(0, CLIENT_6, 600)]);
+        tables.obey(&again(CLIENT_6));
         assert_eq!(ruleset(), right, "{damage}");
         assert_eq!(
             tables.let_in(),
             BTreeSet::from([opening(0, CLIENT_4), opening(0, CLIENT_6)]),
             "{damage}"
         );
-        let openings = [left(0, CLIENT_4, 600), left(0, CLIENT_6, 600)];
-        let upkeep = tables.firewall.uphold(&openings).unwrap();
+        let upkeep = tables.firewall.uphold(&openings()).unwrap();
         assert_eq!(upkeep.mended.first().map(String::as_str), Some(mended));
         assert_eq!(
-            tables.firewall.uphold(&openings).unwrap(),
+            tables.firewall.uphold(&openings()).unwrap(),
             Default::default()
         );
         tables.obey(&[close(0, CLIENT_6)]);
     }
     // Somebody else's business moves the generation, too, and is none of ours.
     nft("add table inet other");
-    tables.obey(&[open(0, CLIENT_6, 600)]);
-    let openings = [left(0, CLIENT_4, 600), left(0, CLIENT_6, 600)];
+    tables.obey(&again(CLIENT_6));
     assert_eq!(
-        tables.firewall.uphold(&openings).unwrap(),
+        tables.firewall.uphold(&openings()).unwrap(),
         Default::default()
     );
 }
@@ -505,6 +509,7 @@ fn what_is_not_ours_is_reported_and_left_alone() {
     let mut before = doors();
     before.push(opens("old", &[tcp(70)], true));
     tables.firewall.establish(&before, &[]).unwrap();
+    let since = Instant::now();
     tables.obey(&[open(0, CLIENT_4, 600), open(2, CLIENT_4, 600)]);
     nft("\
 table inet postern {
@@ -551,7 +556,7 @@ add element inet postern sftp_6 { 2001:db8::1 timeout 1h comment \"mine\" }
         lines.sort();
         assert_eq!(lines, strangers);
     };
-    let openings = [left(0, CLIENT_4, 600), left(2, CLIENT_4, 600)];
+    let openings = [still(0, CLIENT_4, since), still(2, CLIENT_4, since)];
     let upkeep = tables.firewall.uphold(&openings).unwrap();
     assert_eq!(upkeep.mended, [""; 0]);
     reported(upkeep);
@@ -747,7 +752,7 @@ fn orders_cost_one_process() {
     );
     tables.firewall = Nft::with_path(&[INTERFACE.to_owned()], path).unwrap();
     tables.firewall.establish(&doors(), &[]).unwrap();
-    let mut run = |orders: &[postern::firewall::Order]| {
+    let mut run = |orders: &[Order]| {
         let _ = std::fs::remove_file(&log);
         tables.obey(orders);
         std::fs::read_to_string(&log).unwrap()
@@ -852,26 +857,30 @@ fn transactions() {
     let (server, _) = ssh.accept().unwrap();
     let ssh_6 = tables.net.connect("[fd77::2]:40000", SERVER_6, 22).unwrap();
 
+    let since = Instant::now();
     let mut three = doors();
     three.push(opens("web", &[tcp(80), tcp(443), udp(443)], true));
     let golden = |name: &str| {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         let _ = std::fs::remove_file(&log);
-        // What is left of a lease depends on how long this took: whole seconds, rounded up.
-        let whole = |word: &str| match word.split_once('s') {
-            Some((seconds, rest)) if rest.ends_with("ms") || rest.ends_with("ms,") => {
-                let seconds: u64 = seconds.parse().unwrap();
-                format!(
-                    "{}s{}",
-                    seconds + 1,
-                    if rest.ends_with(',') { "," } else { "" }
-                )
+        // What is left of 600 s depends on how long this took, handles on the kernel.
+        let whole = |word: &str| {
+            let comma = if word.ends_with(',') { "," } else { "" };
+            let seconds = word.split('s').next().unwrap().parse::<u64>();
+            match seconds {
+                Ok(500..=600) => format!("600s{comma}"),
+                _ => word.to_owned(),
             }
-            _ => word.to_owned(),
+        };
+        let unnumbered = |line: &str| match line.split_once(" handle ") {
+            Some((rule, _)) => format!("{rule} handle N"),
+            None => line.to_owned(),
         };
         let mut text = text
             .lines()
-            .map(|line| line.split(' ').map(whole).collect::<Vec<_>>().join(" ") + "\n")
+            .map(|line| {
+                unnumbered(&line.split(' ').map(whole).collect::<Vec<_>>().join(" ")) + "\n"
+            })
             .collect::<String>();
         if text.is_empty() {
             text.push_str("# nothing\n");
@@ -886,35 +895,40 @@ fn transactions() {
     };
     tables
         .firewall
-        .establish(&three, &[left(0, "192.0.2.9", 60)])
+        .establish(&three, &[left(0, "192.0.2.9", 600)])
         .unwrap();
     golden("establish");
-    tables.obey(&[open(0, "192.0.2.7", 30), open(2, "2001:db8::7", 29)]);
+    tables.obey(&[open(0, "192.0.2.7", 600), open(2, "2001:db8::7", 600)]);
     golden("open");
     tables.obey(&[
-        extend(0, "192.0.2.7", 30),
-        open(0, "192.0.2.8", 30),
+        extend(0, "192.0.2.7", 600),
+        open(0, "192.0.2.8", 600),
         close(0, "192.0.2.9"),
     ]);
     golden("extend");
-    tables.obey(&[open(0, CLIENT_4, 30)]);
+    tables.obey(&[open(0, CLIENT_4, 600)]);
     golden("open-2");
     tables.obey(&[close(0, CLIENT_4), close(0, CLIENT_6)]);
     golden("close");
-    let openings = [
-        left(0, "192.0.2.7", 30),
-        left(0, "192.0.2.8", 30),
-        left(2, "2001:db8::7", 29),
-    ];
-    tables.firewall.uphold(&openings).unwrap();
+    let openings = || {
+        [
+            still(0, "192.0.2.7", since),
+            still(0, "192.0.2.8", since),
+            still(2, "2001:db8::7", since),
+        ]
+    };
+    tables.firewall.uphold(&openings()).unwrap();
     golden("uphold");
-    nft("delete rule inet postern input handle 17");
-    tables.firewall.uphold(&openings).unwrap();
+    nft(&format!(
+        "delete rule inet postern input handle {}",
+        handle("running tcp ip\"")
+    ));
+    tables.firewall.uphold(&openings()).unwrap();
     golden("uphold-rule-deleted");
     nft("flush ruleset");
-    tables.firewall.uphold(&openings).unwrap();
+    tables.firewall.uphold(&openings()).unwrap();
     golden("uphold-flushed");
-    let [first, second, third] = openings;
+    let [first, second, _] = openings();
     tables
         .firewall
         .establish(&three[..2], &[first, second])
@@ -923,7 +937,6 @@ fn transactions() {
     tables.firewall = make();
     tables.firewall.establish(&three[..2], &[first]).unwrap();
     golden("establish-restart");
-    let _ = third;
     nft("add table inet postern; add chain inet postern mine");
     tables.firewall.remove().unwrap();
     golden("remove-with-a-stranger");

@@ -76,6 +76,15 @@ fn established(subject: &mut dyn Subject) {
     stands(subject, &[]);
 }
 
+/// What is left of an opening made for 600 seconds then.
+pub fn still(door: u16, address: &str, since: Instant) -> (Opening, Option<Duration>) {
+    let (opening, _) = left(door, address, 0);
+    (
+        opening,
+        Some(Duration::from_secs(600).saturating_sub(since.elapsed())),
+    )
+}
+
 pub fn opens_extends_and_closes(subject: &mut dyn Subject) {
     established(subject);
     let (a, b) = (opening(0, "192.0.2.7"), opening(0, "2001:db8::7"));
@@ -182,12 +191,13 @@ pub fn a_thousand_at_once(subject: &mut dyn Subject) {
 /// After a crash the journal says what should stand; what stands is made so.
 pub fn reconciles_after_a_crash(subject: &mut dyn Subject) {
     established(subject);
+    let since = Instant::now();
     let orders = [open(0, "192.0.2.7", 600), open(1, "2001:db8::7", 600)];
     all_well(carry_out(subject.firewall(), &orders));
 
     subject.crash();
     let doors = subject.doors();
-    let journal = [left(0, "192.0.2.7", 600), left(1, "2001:db8::7", 600)];
+    let journal = [still(0, "192.0.2.7", since), still(1, "2001:db8::7", since)];
     let upkeep = subject.firewall().establish(&doors, &journal).unwrap();
     assert_eq!(upkeep, Default::default(), "nothing was amiss");
     stands(
@@ -200,8 +210,9 @@ pub fn reconciles_after_a_crash(subject: &mut dyn Subject) {
 
 pub fn upholding_what_stands_says_nothing(subject: &mut dyn Subject) {
     established(subject);
+    let since = Instant::now();
     all_well(carry_out(subject.firewall(), &[open(0, "192.0.2.7", 600)]));
-    let openings = [left(0, "192.0.2.7", 600)];
+    let openings = [still(0, "192.0.2.7", since)];
     assert_eq!(
         subject.firewall().uphold(&openings).unwrap(),
         Default::default()

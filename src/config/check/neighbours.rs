@@ -1,26 +1,44 @@
-//! What sequences are to each other: the same, the beginning of another, or parted by a step
-//! that was taken already.
+//! What sequences are to each other. Sequences that share first step, flag condition, target
+//! and timeout are a family, at which one source has one attempt (see the knock room); packets
+//! for one family can be steps of another too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::Bound;
+use std::time::Duration;
 
-use super::super::{Port, Protocol, TcpFlags};
+use super::super::{Port, Protocol, TcpFlags, units};
 use super::{Check, Fixed};
 
 impl<'c> Check<'c> {
     pub(super) fn neighbours(&mut self, all: &[Fixed<'c>]) {
-        let index = Index::new(all);
+        let families = Families::new(all);
+        // By sequence: another after whose knock a knock here fails.
+        let mut spoilt: BTreeMap<usize, usize> = BTreeMap::new();
         for (at, fixed) in all.iter().enumerate() {
+            let mut opened = BTreeSet::new();
+            for (family, walk) in families.walks(fixed) {
+                opened.extend(walk.opened.iter().copied().filter(|&other| other != at));
+                if let Some(hurt) = family.spoilt(all, fixed, &walk) {
+                    spoilt.entry(hurt).or_insert(at);
+                }
+            }
+            let is_same = |other: &&usize| all[**other].steps == fixed.steps;
+            let same = opened.iter().find(is_same);
             // Said once, at the later of the two.
-            if let Some(first) = index.same(at).filter(|&other| other < at) {
+            if let Some(&first) = same.filter(|&&first| first < at) {
                 self.same(fixed, &all[first]);
                 continue;
             }
-            if let Some(shorter) = index.shorter(at) {
-                self.longer(fixed, &all[shorter]);
+            if let Some(&other) = opened.iter().find(|other| !is_same(other)) {
+                self.contains(fixed, &all[other]);
             }
-            if let Some(other) = index.parted(at) {
-                self.parted(fixed, index.repeat[at], &all[other]);
+            if let Some((part, other)) = families.parted(fixed) {
+                self.parted(fixed, part, &all[other]);
             }
+        }
+        for (hurt, by) in spoilt {
+            self.spoilt(&all[hurt], &all[by]);
         }
     }
 
@@ -50,19 +68,23 @@ impl<'c> Check<'c> {
         );
     }
 
-    fn longer(&mut self, fixed: &Fixed<'c>, shorter: &Fixed<'c>) {
-        let about = self.about(shorter);
-        let begins = format!("it begins with the sequence of {about}");
-        if fixed.door == shorter.door {
-            let what = format!("{begins}, which opens the door before");
+    fn contains(&mut self, fixed: &Fixed<'c>, other: &Fixed<'c>) {
+        let about = self.about(other);
+        let how = match fixed.steps.starts_with(other.steps) {
+            true => "it begins with",
+            false => "it contains, in order, the steps of",
+        };
+        if fixed.door == other.door {
+            let what = format!("{how} the sequence of {about}, which opens the door before");
             self.warn(fixed.spot(), what, "leave one of them out");
             return;
         }
-        let so = match implies(fixed, shorter) {
+        let so = match implies(fixed, other) {
             true => "this door can never be opened without that one",
             false => "some knocks here open that one on the way",
         };
-        self.warn(fixed.spot(), format!("{begins}: {so}"), "begin otherwise");
+        let what = format!("{how} the sequence of {about}: {so}");
+        self.warn(fixed.spot(), what, "give each door steps of its own");
     }
 
     fn parted(&mut self, fixed: &Fixed<'c>, part: usize, other: &Fixed<'c>) {
@@ -77,84 +99,167 @@ impl<'c> Check<'c> {
             "part by another port",
         );
     }
+
+    fn spoilt(&mut self, hurt: &Fixed<'c>, by: &Fixed<'c>) {
+        let about = self.about(by);
+        let apart = units::show_duration(hurt.sequence.timeout);
+        self.warn(
+            hurt.spot(),
+            format!(
+                "right after a knock at {about} a knock here fails: that one leaves an attempt \
+                 here unfinished, so both doors cannot be opened within {apart}"
+            ),
+            "give each door steps of its own",
+        );
+    }
 }
 
-/// All sequences by their steps, so that no pair of them need be looked at.
-struct Index<'a, 'c> {
-    all: &'a [Fixed<'c>],
-    /// For each the place of its first step that it took before; its length if there is none.
-    repeat: Vec<usize>,
-    whole: BTreeMap<&'c [Port], Vec<usize>>,
-    /// By what stands before some sequence's repeated step.
-    beginning: BTreeMap<&'c [Port], Vec<usize>>,
+/// What makes sequences a family. The flag condition is `None` where no step is TCP.
+type Kind = (Port, Option<(u8, u8)>, Option<IpAddr>, Duration);
+
+fn kind(fixed: &Fixed<'_>) -> Option<Kind> {
+    let tcp = fixed
+        .steps
+        .iter()
+        .any(|step| step.protocol == Protocol::Tcp);
+    let flags = tcp.then_some((fixed.sequence.flags.mask, fixed.sequence.flags.value));
+    let first = *fixed.steps.first()?;
+    Some((first, flags, fixed.sequence.target, fixed.sequence.timeout))
 }
 
-impl<'a, 'c> Index<'a, 'c> {
-    fn new(all: &'a [Fixed<'c>]) -> Index<'a, 'c> {
-        let repeat: Vec<usize> = all.iter().map(|fixed| first_repeat(fixed.steps)).collect();
-        let before: BTreeSet<&[Port]> = all
-            .iter()
-            .zip(&repeat)
-            .map(|(fixed, &repeat)| &fixed.steps[..repeat])
-            .collect();
-        let mut whole: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-        let mut beginning: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+/// All families.
+struct Families<'c> {
+    by_kind: BTreeMap<Kind, Family<'c>>,
+    by_first: BTreeMap<Port, Vec<Kind>>,
+}
+
+/// One family.
+struct Family<'c> {
+    /// One of its sequences, for its conditions.
+    any: Fixed<'c>,
+    /// Every beginning of its sequences, and the sequences that end there.
+    points: BTreeMap<&'c [Port], Vec<usize>>,
+    members: Vec<usize>,
+    ports: BTreeSet<Port>,
+}
+
+/// What a knock does to a family.
+struct Walk {
+    /// Sequences that it completes.
+    opened: Vec<usize>,
+    /// Steps of the attempt that it leaves behind; empty for none.
+    left: Vec<Port>,
+}
+
+impl<'c> Families<'c> {
+    fn new(all: &[Fixed<'c>]) -> Families<'c> {
+        let mut by_kind: BTreeMap<Kind, Family<'c>> = BTreeMap::new();
+        let mut by_first: BTreeMap<Port, Vec<Kind>> = BTreeMap::new();
         for (at, fixed) in all.iter().enumerate() {
-            whole.entry(fixed.steps).or_default().push(at);
-            for end in 1..fixed.steps.len() {
-                if before.contains(&fixed.steps[..end]) {
-                    beginning.entry(&fixed.steps[..end]).or_default().push(at);
+            let Some(kind) = kind(fixed) else { continue };
+            let family = by_kind.entry(kind).or_insert_with(|| {
+                by_first.entry(kind.0).or_default().push(kind);
+                Family {
+                    any: *fixed,
+                    points: BTreeMap::new(),
+                    members: Vec::new(),
+                    ports: BTreeSet::new(),
                 }
+            });
+            for end in 1..=fixed.steps.len() {
+                family.points.entry(&fixed.steps[..end]).or_default();
+            }
+            family.points.entry(fixed.steps).or_default().push(at);
+            family.members.push(at);
+            family.ports.extend(fixed.steps);
+        }
+        Families { by_kind, by_first }
+    }
+
+    /// What a knock does to the families that it can do anything to.
+    fn walks<'a>(
+        &'a self,
+        fixed: &'a Fixed<'c>,
+    ) -> impl Iterator<Item = (&'a Family<'c>, Walk)> + 'a {
+        let firsts: BTreeSet<&Port> = fixed.steps.iter().collect();
+        firsts
+            .into_iter()
+            .filter_map(|first| self.by_first.get(first))
+            .flatten()
+            .filter_map(|kind| self.by_kind.get(kind))
+            .filter(|family| meet(fixed, &family.any))
+            .map(|family| (family, family.walk(&[], fixed.steps)))
+    }
+
+    /// Where a sequence parts from another of its family by a step that both took before.
+    fn parted(&self, fixed: &Fixed<'c>) -> Option<(usize, usize)> {
+        let steps = fixed.steps;
+        let part = (1..steps.len()).find(|&at| steps[..at].contains(&steps[at]))?;
+        let family = self.by_kind.get(&kind(fixed)?)?;
+        let other = family
+            .behind(&steps[..part])
+            .filter(|(point, _)| point[part] != steps[part])
+            .find_map(|(_, ends)| ends.first())?;
+        Some((part, *other))
+    }
+}
+
+impl<'c> Family<'c> {
+    /// The points behind one.
+    fn behind<'a>(
+        &'a self,
+        point: &'a [Port],
+    ) -> impl Iterator<Item = (&'a &'c [Port], &'a Vec<usize>)> {
+        self.points
+            .range::<[Port], _>((Bound::Excluded(point), Bound::Unbounded))
+            .take_while(move |(other, _)| other.starts_with(point))
+    }
+
+    /// Takes an attempt on by steps, as the knock room does, traps apart.
+    fn walk(&self, from: &[Port], steps: &[Port]) -> Walk {
+        let mut opened = Vec::new();
+        let mut left = from.to_vec();
+        for &step in steps {
+            left.push(step);
+            if let Some(ends) = self.points.get(left.as_slice()) {
+                opened.extend(ends);
+                if self.behind(&left).next().is_none() {
+                    left.clear();
+                }
+                continue;
+            }
+            left.pop();
+            if self.ports.contains(&step) && !left.contains(&step) {
+                left.clear();
             }
         }
-        Index {
-            all,
-            repeat,
-            whole,
-            beginning,
+        Walk { opened, left }
+    }
+
+    /// A sequence of another door than `by`'s that `by`'s knock does not complete and that
+    /// cannot be completed from the attempt which that knock leaves behind.
+    fn spoilt(&self, all: &[Fixed<'c>], by: &Fixed<'c>, walk: &Walk) -> Option<usize> {
+        if walk.left.is_empty() {
+            return None;
         }
-    }
-
-    /// The first sequence of exactly these steps that a packet of `at`'s can be part of.
-    fn whole(&self, at: usize, steps: &[Port]) -> Option<usize> {
-        let found = self.whole.get(steps)?.iter().copied();
-        let mut found = found.filter(|&other| other != at);
-        found.find(|&other| meet(&self.all[at], &self.all[other]))
-    }
-
-    fn same(&self, at: usize) -> Option<usize> {
-        self.whole(at, self.all[at].steps)
-    }
-
-    /// A sequence that `at` begins with.
-    fn shorter(&self, at: usize) -> Option<usize> {
-        let steps = self.all[at].steps;
-        (1..steps.len()).find_map(|end| self.whole(at, &steps[..end]))
-    }
-
-    /// A sequence that `at` shares its steps with up to a repeated one, and not that.
-    fn parted(&self, at: usize) -> Option<usize> {
-        let (fixed, repeat) = (&self.all[at], self.repeat[at]);
-        let step = fixed.steps.get(repeat)?;
-        let found = self.beginning.get(&fixed.steps[..repeat])?;
-        found.iter().copied().find(|&other| {
-            let other = &self.all[other];
-            other.steps[repeat] != *step && meet(fixed, other)
+        self.members.iter().copied().find(|member| {
+            let hurt = &all[*member];
+            hurt.door != by.door
+                && !walk.opened.contains(member)
+                && !self.walk(&walk.left, hurt.steps).opened.contains(member)
         })
     }
 }
 
-fn first_repeat(steps: &[Port]) -> usize {
-    let taken = |&at: &usize| steps[..at].contains(&steps[at]);
-    (0..steps.len()).find(taken).unwrap_or(steps.len())
-}
-
 /// The conditions on the flags of the steps that both have, if any of those is TCP.
 fn flags(one: &Fixed<'_>, two: &Fixed<'_>) -> Option<(TcpFlags, TcpFlags)> {
-    let mut shared = one.steps.iter().zip(two.steps);
-    shared
-        .any(|(step, _)| step.protocol == Protocol::Tcp)
-        .then_some((one.sequence.flags, two.sequence.flags))
+    let tcp = |fixed: &Fixed<'_>| {
+        fixed
+            .steps
+            .iter()
+            .any(|step| step.protocol == Protocol::Tcp)
+    };
+    (tcp(one) && tcp(two)).then_some((one.sequence.flags, two.sequence.flags))
 }
 
 /// Whether packets can be steps of both.

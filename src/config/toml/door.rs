@@ -9,7 +9,7 @@ use super::super::mistake::{Places, Spot, Wrong};
 use super::super::{Action, Commands, Door, Knock, Opens, Port, bounds};
 use super::keys::Kind;
 use super::reader::{Field, Reader, Table, dotted};
-use super::{Paths, door_name, joined, knock, length};
+use super::{Across, door_name, joined, knock, length};
 
 /// Keys of doors that open ports, and of doors that run commands.
 const OF_OPENS: [&str; 2] = ["open_for", "guard"];
@@ -37,7 +37,7 @@ pub(super) fn read(
     key: &Spanned<DeString<'_>>,
     value: &Spanned<DeValue<'_>>,
     places: &mut Places,
-    paths: &mut Paths,
+    across: &mut Across,
 ) -> Read {
     let name = key.get_ref().to_string();
     let path = dotted("door", &name);
@@ -75,7 +75,7 @@ pub(super) fn read(
         Some(field) => reader.count(&field, &bounds::LEASES),
         None => Some(bounds::MAX_LEASES),
     };
-    let knocks = knocks(reader, at, &table, places, paths);
+    let knocks = knocks(reader, at, &table, places, across);
     let opens = table
         .get("opens")
         .map(|field| (name.clone(), field.span.clone()));
@@ -249,7 +249,7 @@ fn knocks(
     at: usize,
     table: &Table<'_, '_>,
     places: &mut Places,
-    paths: &mut Paths,
+    across: &mut Across,
 ) -> Option<Vec<Knock>> {
     let right = format!("write [[{}]], in double brackets", table.dotted("knock"));
     let Some(field) = table.get("knock") else {
@@ -267,7 +267,7 @@ fn knocks(
         reader.refuse(&field, Wrong::new(what, right));
         let spot = Spot::door(at).knock(0);
         let table = Table::new(reader, field.key, field.span, Kind::Knock, entries);
-        knock::read(reader, spot, &table, places, paths);
+        knock::read(reader, spot, &table, places, across);
         return None;
     }
     let items = reader.list(&field, &right)?;
@@ -292,7 +292,7 @@ fn knocks(
         };
         let (key, span) = (item.key.clone(), item.span.clone());
         let table = Table::new(reader, key, span, Kind::Knock, entries);
-        knocks.extend(knock::read(reader, spot, &table, places, paths));
+        knocks.extend(knock::read(reader, spot, &table, places, across));
     }
     (knocks.len() == items.len()).then_some(knocks)
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::super::mistake::{Places, Spot, Wrong, quote};
 use super::super::{Knock, Port, Protocol, Sequence, Steps, TcpFlags, bounds, units};
-use super::Paths;
+use super::Across;
 use super::keys::Kind;
 use super::reader::{Field, Reader, Table};
 
@@ -14,7 +14,7 @@ pub(super) fn read(
     spot: Spot,
     table: &Table<'_, '_>,
     places: &mut Places,
-    paths: &mut Paths,
+    across: &mut Across,
 ) -> Option<Knock> {
     for &key in Kind::Knock.keys() {
         if let Some(field) = table.get(key) {
@@ -28,7 +28,7 @@ pub(super) fn read(
             .map(Steps::Fixed),
         (false, true) => table.get("one_time_sequences").and_then(|field| {
             let path = reader.path(&field, &bounds::PATH)?;
-            paths.claim(reader, &field, &path);
+            across.claim(reader, &field, &path);
             Some(Steps::OneTime(path))
         }),
         (true, true) => {
@@ -69,12 +69,16 @@ pub(super) fn read(
         Some(field) => target(reader, &field).map(Some),
         None => Some(None),
     };
-    Some(Knock::Sequence(Sequence {
+    let sequence = Sequence {
         steps: steps?,
         timeout: timeout?,
         flags: flags?,
         target: target?,
-    }))
+    };
+    if let Some(field) = table.get("sequence") {
+        across.begin(reader, &field, &sequence);
+    }
+    Some(Knock::Sequence(sequence))
 }
 
 fn sequence(

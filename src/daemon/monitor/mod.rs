@@ -187,6 +187,9 @@ impl Monitor {
         match self.firewall.uphold(&openings(&self.leases, now)) {
             Ok(upkeep) => {
                 self.said.remove("firewall");
+                let doors = &self.doors;
+                self.broken
+                    .retain(|o, _| doors.get(o.door).is_some_and(|d| !d.opens_ports()));
                 self.say_upkeep(&upkeep);
             }
             Err(e) => self.say_once("firewall", &format!("firewall: {e}")),

@@ -7,7 +7,7 @@ use super::Monitor;
 use super::grants::in_words;
 use super::openings;
 use super::start::{Unprivileged, load};
-use crate::config::{Action, Config, Door};
+use crate::config::{Action, Config};
 use crate::daemon::control::Response;
 use crate::daemon::doors::Doors;
 use crate::daemon::log::Level;
@@ -61,7 +61,8 @@ impl Monitor {
             .zip(&before.doors)
             .filter_map(|(place, old)| {
                 let new = doors.place(&old.name)?;
-                same_kind(old, doors.get(new)?).then_some((place, new))
+                let same_kind = old.opens_ports() == doors.get(new)?.opens_ports();
+                same_kind.then_some((place, new))
             })
             .collect();
         let mut leases = self.leases.clone();
@@ -165,12 +166,4 @@ impl Monitor {
     }
 
     // Questions.
-}
-
-/// Whether leases of the one door can go on at the other.
-fn same_kind(old: &Door, new: &Door) -> bool {
-    matches!(
-        (&old.action, &new.action),
-        (Action::Open(_), Action::Open(_)) | (Action::Command(_), Action::Command(_))
-    )
 }

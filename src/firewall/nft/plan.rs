@@ -19,6 +19,8 @@ pub struct Wanted<'a> {
     pub layout: &'a Layout,
     /// Who is let in, and how much longer.
     pub openings: &'a BTreeMap<Opening, Duration>,
+    /// How long ago, at most, the table was read.
+    pub slack: Duration,
     /// The sessions running at guarded ports; `None`: not known.
     pub sessions: Option<&'a BTreeSet<Session>>,
     /// Those that we admitted by their four numbers.
@@ -373,7 +375,7 @@ fn openings(
             continue;
         }
         match set.elements.get(&Key::Address(address)) {
-            Some(element) if about(*element, remaining) => continue,
+            Some(element) if about(*element, remaining, wanted.slack) => continue,
             Some(_) => {
                 out.push(address);
                 set_right.push(address);
@@ -473,14 +475,16 @@ fn all_of(door: u16) -> std::ops::RangeInclusive<Opening> {
     }
 }
 
-/// Whether an element ends within a second of when it should. nft tells whole seconds.
-fn about(element: Element, remaining: Duration) -> bool {
+/// Whether an element ends within a second of when it should. nft tells whole seconds, rounded
+/// down, and told them up to `slack` ago.
+fn about(element: Element, remaining: Duration, slack: Duration) -> bool {
     let Some(expires) = element.expires else {
         return false;
     };
+    let second = Duration::from_secs(1);
     let expires = Duration::from_secs(expires);
-    remaining + Duration::from_secs(1) >= expires
-        && remaining < expires.saturating_add(Duration::from_secs(2))
+    (remaining + slack).saturating_add(second) >= expires
+        && remaining < expires.saturating_add(2 * second)
 }
 
 fn some_of<T: ToString>(addresses: &[T]) -> String {

@@ -9,6 +9,7 @@ use super::super::sequence::{key, port};
 use super::super::traps::{LOWEST, PER_FAMILY, SERVED, SWEEPS, Sweep};
 use super::super::*;
 use super::{Numbers, hit, outcomes, source, tcp, traps, udp, watch};
+use crate::config::Protocol;
 
 fn is_allowed(watches: &[Watch], avoid: &[Port], port: Port) -> bool {
     u32::from(port.number) >= LOWEST
@@ -311,6 +312,18 @@ fn tells_what_no_trap_can_protect() {
     // A port that does not answer is tried again.
     assert_eq!(swept(&[tcp(7000), tcp(7000)]), Some("TCP ports upwards"));
     assert_eq!(swept(&[]), None);
+}
+
+/// From the last port to a low one there is room for a trap only in the other protocol.
+#[test]
+fn traps_are_of_the_protocols_of_the_steps() {
+    for (steps, protocol) in [
+        ([tcp(65_535), tcp(50)], Protocol::Tcp),
+        ([udp(50), udp(65_535)], Protocol::Udp),
+    ] {
+        let knocks = Knocks::new(vec![watch(0, &steps)], &[], [0, 0], 8);
+        assert!(knocks.ports().iter().all(|p| p.protocol == protocol));
+    }
 }
 
 #[test]
