@@ -113,7 +113,7 @@ fn only_the_wanted_flags_are_a_step() {
 /// knockd's fault 2.
 #[test]
 fn a_repeated_syn_of_an_earlier_step_does_no_harm() {
-    let net = Net::new(1);
+    let net = Net::new(2);
     let daemon = Daemon::start(&net.server, &[Door::opens("ssh", "22/tcp", "30s").to(&TCP)]);
     // Nobody answers these ports: the kernel repeats a SYN after one second.
     net.server.nft(&[
@@ -121,20 +121,23 @@ fn a_repeated_syn_of_an_earlier_step_does_no_harm() {
         "add chain inet silent c { type filter hook input priority 0; }",
         "add rule inet silent c tcp dport { 7143, 41002, 39001, 16044 } counter drop",
     ]);
-    let client = net.client();
+    let [client, witness] = &net.clients[..] else {
+        panic!()
+    };
     client.inside(|| {
         let mut sockets = Vec::new();
         for step in TCP {
             sockets.push(hit(None, net.server.v4.into(), step));
             thread::sleep(Duration::from_millis(700));
         }
-        daemon.wait_lease("ssh", client.v4);
     });
     let dropped = net.server.run("nft list chain inet silent c");
     assert!(
         !dropped.contains("packets 4 "),
         "more than the steps: {dropped}"
     );
+    let opened = let_in(&daemon, &net, witness, "ssh", &TCP);
+    assert_eq!(opened, [IpAddr::from(client.v4)]);
 }
 
 #[test]
@@ -143,7 +146,7 @@ fn a_step_taken_already_does_no_harm() {
     let daemon = Daemon::start(&net.server, &[ssh("30s")]);
     let [a, b, c, d] = STEPS;
     net.client()
-        .knock(net.server.v4, &[a, a, b, a, b, b, c, a, b, c, d]);
+        .knock(net.server.v4, &[a, a, b, a, b, b, c, c, a, b, d]);
     daemon.wait_lease("ssh", net.client().v4);
 }
 

@@ -249,6 +249,7 @@ fn sessions_that_stay_idle_until_after_restarts_run_on() {
     daemon.kill();
     daemon.run();
     daemon.reload();
+    before.clients.iter_mut().for_each(Session::echo);
     before.live(&service);
 }
 
@@ -257,8 +258,8 @@ fn a_guard_that_a_reload_brings_cuts_nothing() {
     let net = Net::new(1);
     let service = Service::start(&net.server, &[22, 23]);
     let open = Door::opens("web", "23/tcp", "30s").to(&crate::OTHER);
-    let daemon = Daemon::start(&net.server, std::slice::from_ref(&open));
     let mut before = Before::open(&net, &service);
+    let daemon = Daemon::start(&net.server, std::slice::from_ref(&open));
     daemon.configure(&[open, ssh("2s")]);
     daemon.reload();
     assert!(net.client().connect(net.server.v4, 22).is_silence());
