@@ -12,11 +12,20 @@ use postern::exit;
 #[command(
     version,
     after_help = "\
-Stays in the foreground. SIGHUP: read the configuration again; SIGUSR1: open the log again;
-SIGTERM: stop, leaving guards and openings as they stand.
+Stays in the foreground.
 
-Exit status: 0 stopped by a signal; 64 usage; 69 another posternd runs, or the packet filter cannot be
-driven; 71 the system refused something; 77 not root; 78 the configuration is wrong."
+Signals:
+  SIGHUP   read the configuration again
+  SIGUSR1  open the log again
+  SIGTERM  stop; guards and openings stand, leases end when they should have
+
+Exit status:
+  0   stopped by a signal
+  64  the command line is wrong
+  69  another posternd runs, or the packet filter cannot be driven
+  71  the system refused something
+  77  not root
+  78  the configuration is wrong"
 )]
 struct Arguments {
     /// The configuration.
