@@ -1,5 +1,6 @@
 //! How programs end: statuses by sysexits(3), and the system's errors in words.
 
+use std::ffi::OsString;
 use std::io;
 
 /// All went well.
@@ -20,6 +21,19 @@ pub const PROTOCOL: u8 = 76;
 pub const NOPERM: u8 = 77;
 /// A configuration file is wrong.
 pub const CONFIG: u8 = 78;
+
+/// The system refused something.
+pub const OSERR: u8 = 71;
+
+/// Reads a command line; an error is the status to end with, what is wrong (or `--help`) having
+/// been printed.
+pub fn arguments<C: clap::Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, u8> {
+    C::try_parse_from(args).map_err(|e| {
+        // Nobody can be told that nothing can be printed.
+        let _ = e.print();
+        if e.use_stderr() { USAGE } else { OK }
+    })
+}
 
 /// The system's words without Rust's `(os error N)`.
 pub fn words(error: &io::Error) -> String {

@@ -5,17 +5,27 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use postern::daemon::{listener, monitor, spawn};
+use postern::exit;
 
 /// Watches interfaces and opens doors to whoever knocks rightly.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "\
-Stays in the foreground. SIGHUP: read the configuration again; SIGUSR1: open the log again;
-SIGTERM: stop, leaving guards and openings as they stand.
+Stays in the foreground.
 
-Exit status: 0 stopped by a signal; 69 another posternd runs, or the packet filter cannot be
-driven; 71 the system refused something; 77 not root; 78 the configuration is wrong."
+Signals:
+  SIGHUP   read the configuration again
+  SIGUSR1  open the log again
+  SIGTERM  stop; guards and openings stand, leases end when they should have
+
+Exit status:
+  0   stopped by a signal
+  64  the command line is wrong
+  69  another posternd runs, or the packet filter cannot be driven
+  71  the system refused something
+  77  not root
+  78  the configuration is wrong"
 )]
 struct Arguments {
     /// The configuration.
@@ -39,7 +49,10 @@ fn main() -> ExitCode {
     {
         return listener::run();
     }
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match exit::arguments(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(status) => return status.into(),
+    };
     monitor::run(monitor::Options {
         config: arguments.config,
         interfaces: arguments.interface,

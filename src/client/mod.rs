@@ -75,17 +75,9 @@ struct Problem {
 
 /// postern.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli: Cli = match exit::arguments(args) {
         Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.print();
-            return if e.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::OK
-            }
-            .into();
-        }
+        Err(status) => return status.into(),
     };
     let Command::Knock(args) = cli.command;
     match knock_at(&args) {

@@ -76,16 +76,7 @@ impl<'c> Check<'c> {
 
     fn all(&mut self, live: &BTreeSet<Port>) {
         let config = &self.parsed.config;
-        let guarded = config
-            .doors
-            .iter()
-            .filter_map(|door| match &door.action {
-                Action::Open(opens) if opens.guard => Some(&opens.ports),
-                _ => None,
-            })
-            .flatten()
-            .copied()
-            .collect();
+        let guarded = super::guarded(&config.doors);
         let mut fixed: Vec<Fixed<'c>> = Vec::new();
         let mut opened: BTreeMap<Port, &'c str> = BTreeMap::new();
         for (door, about) in config.doors.iter().enumerate() {

@@ -22,6 +22,7 @@ mod services;
 pub mod toml;
 pub mod units;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,6 +94,15 @@ pub struct Door {
     pub knocks: Vec<Knock>,
     /// `max_leases`: at the limit the lease nearest its end gives way.
     pub max_leases: usize,
+}
+
+/// The ports that a guard stands at for one of these doors.
+pub fn guarded(doors: &[Door]) -> BTreeSet<Port> {
+    let guarded = doors.iter().filter_map(|door| match &door.action {
+        Action::Open(opens) if opens.guard => Some(&opens.ports),
+        _ => None,
+    });
+    guarded.flatten().copied().collect()
 }
 
 impl Door {

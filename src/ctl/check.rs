@@ -214,7 +214,9 @@ fn missing(name: &str, config: &Config) -> Vec<Finding> {
 fn open_to_sweeps(name: &str, parsed: &Parsed, lists: &Lists) -> Vec<Finding> {
     let config = &parsed.config;
     let avoid = doors::opened_ports(config);
-    let watches = doors::watches(config, |door, knock| lists.current(door, knock));
+    let watches = doors::watches(config, |door, knock| {
+        Vec::from_iter(lists.current(door, knock))
+    });
     let knocks = Knocks::new(watches, &avoid, [0, 0], 0);
     let finding = |watch: &Watch, message: String| {
         let spot = Spot::door(watch.door.into()).knock(watch.knock.into());

@@ -115,17 +115,9 @@ impl From<io::Error> for Problem {
 
 /// posternctl.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli: Cli = match exit::arguments(args) {
         Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.print();
-            return if e.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::OK
-            }
-            .into();
-        }
+        Err(status) => return status.into(),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let done = run(&cli, &mut out).and_then(|status| {

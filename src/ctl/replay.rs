@@ -293,6 +293,8 @@ impl<'c, W: Write> Replay<'c, W> {
 }
 
 fn knocks(config: &Config, lists: &Lists) -> Knocks {
-    let watches = doors::watches(config, |door, knock| lists.current(door, knock));
+    let watches = doors::watches(config, |door, knock| {
+        Vec::from_iter(lists.current(door, knock))
+    });
     Knocks::new(watches, &doors::opened_ports(config), SECRET, ATTEMPTS)
 }

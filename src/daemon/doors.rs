@@ -16,22 +16,21 @@ use crate::time::Time;
 /// a listener that somebody else has taken over, stays within it and shuts no other door.
 const GRANTS: f64 = 1000.0;
 
-/// What a configuration has to watch for. `current` gives the line in force of a one-time list,
-/// by door and knock, and its steps, if there is one.
+/// What the listener is to watch for. `in_force` gives the lines of a one-time list that are to
+/// be watched for, by door and knock, and their steps.
 pub fn watches(
     config: &Config,
-    current: impl Fn(u16, u16) -> Option<(u32, Vec<Port>)>,
+    in_force: impl Fn(u16, u16) -> Vec<(u32, Vec<Port>)>,
 ) -> Vec<Watch> {
     let mut watches = Vec::new();
     for (d, door) in (0u16..).zip(&config.doors) {
         for (k, knock) in (0u16..).zip(&door.knocks) {
             let Knock::Sequence(sequence) = knock;
-            let line = match &sequence.steps {
-                Steps::Fixed(steps) => Some((0, steps.clone())),
-                Steps::OneTime(_) => current(d, k),
+            let lines = match &sequence.steps {
+                Steps::Fixed(steps) => vec![(0, steps.clone())],
+                Steps::OneTime(_) => in_force(d, k),
             };
-            let Some((line, steps)) = line else { continue };
-            watches.push(Watch {
+            watches.extend(lines.into_iter().map(|(line, steps)| Watch {
                 door: d,
                 knock: k,
                 line,
@@ -39,7 +38,7 @@ pub fn watches(
                 timeout: sequence.timeout,
                 flags: sequence.flags,
                 target: sequence.target,
-            });
+            }));
         }
     }
     watches
@@ -67,8 +66,9 @@ pub fn terms(config: &Config) -> Vec<Terms> {
 #[derive(Clone, Debug)]
 struct List {
     path: PathBuf,
-    /// The line in force and its steps; `None`: used up, or the file cannot be used.
-    current: Option<(u32, Vec<Port>)>,
+    /// The line in force and the one behind it, with their steps: the listener watches for both,
+    /// so that no time is lost when the one is spent. None: used up, or the file cannot be used.
+    lines: Lines,
 }
 
 /// A configuration in force.
@@ -100,23 +100,23 @@ impl Doors {
                 let Steps::OneTime(path) = &sequence.steps else {
                     continue;
                 };
-                let current = match read_list(path) {
-                    Ok((_, current)) => {
-                        if current.is_none() {
+                let lines = match read_list(path) {
+                    Ok((_, lines)) => {
+                        if lines.is_empty() {
                             wrong.push(used_up(&door.name, path));
                         }
-                        current
+                        lines
                     }
                     Err(e) => {
                         wrong.push(format!("{}: {e}: this knock opens nothing", door.name));
-                        None
+                        Vec::new()
                     }
                 };
                 lists.insert(
                     (d as u16, k as u16),
                     List {
                         path: path.clone(),
-                        current,
+                        lines,
                     },
                 );
             }
@@ -150,8 +150,10 @@ impl Doors {
 
     /// What the listener is to watch for.
     pub fn watches(&self) -> Vec<Watch> {
-        let current = |door, knock| self.lists.get(&(door, knock))?.current.clone();
-        watches(&self.config, current)
+        let lines = |door, knock| self.lists.get(&(door, knock)).map(|l| l.lines.clone());
+        watches(&self.config, |door, knock| {
+            lines(door, knock).unwrap_or_default()
+        })
     }
 
     /// The ports that doors open: none of them is a trap.
@@ -192,57 +194,59 @@ impl Doors {
         self.lists.contains_key(&(door, knock))
     }
 
-    /// What to say if nothing is left of this knock's one-time list.
-    pub fn used_up(&self, door: u16, knock: u16) -> Option<String> {
-        let list = self.lists.get(&(door, knock))?;
-        let name = &self.get(door)?.name;
-        list.current.is_none().then(|| used_up(name, &list.path))
-    }
-
     /// Marks the line as used, in the file first. What then stands in force must go to the
-    /// listener: [`Doors::watches`].
+    /// listener: [`Doors::watches`]. Gives what the administrator is to be told, if anything.
     ///
     /// # Errors
     /// The grant must not be given then.
-    pub fn spend(&mut self, door: u16, knock: u16, line: u32) -> Result<(), NotSpent> {
+    pub fn spend(&mut self, door: u16, knock: u16, line: u32) -> Result<Option<String>, NotSpent> {
         let list = self
             .lists
             .get_mut(&(door, knock))
             .ok_or(NotSpent::NotInForce)?;
         if list
-            .current
-            .as_ref()
+            .lines
+            .first()
             .is_none_or(|(current, _)| *current != line)
         {
             return Err(NotSpent::NotInForce);
         }
-        let (text, current) = read_list(&list.path).map_err(NotSpent::NotWritten)?;
-        if current != list.current {
+        let (text, lines) = read_list(&list.path).map_err(NotSpent::NotWritten)?;
+        if lines.first() != list.lines.first() {
             // The administrator has changed the file under us: what was knocked may not stand
             // there any more.
-            list.current = current;
+            list.lines = lines;
             return Err(NotSpent::NotInForce);
         }
         let spent = onetime::spend(&text, line).ok_or(NotSpent::NotInForce)?;
         files::replace(&list.path, spent.as_bytes())
             .map_err(|e| NotSpent::NotWritten(format!("{}: {e}", list.path.display())))?;
-        list.current = onetime::current(&spent);
-        Ok(())
+        list.lines = first_two(&spent);
+        let name = &self.config.doors[usize::from(door)].name;
+        Ok(list.lines.is_empty().then(|| used_up(name, &list.path)))
     }
 }
 
-fn used_up(door: &str, list: &Path) -> String {
-    let list = list.display();
-    format!("{door}: {list}: no sequence is left: this knock opens nothing")
+type Lines = Vec<(u32, Vec<Port>)>;
+
+fn used_up(door: &str, path: &Path) -> String {
+    let path = path.display();
+    format!("{door}: {path}: no sequence is left: this knock opens nothing")
 }
 
-type Current = Option<(u32, Vec<Port>)>;
-
-fn read_list(path: &Path) -> Result<(String, Current), String> {
+fn read_list(path: &Path) -> Result<(String, Lines), String> {
     files::trusted(path, true).map_err(|e| e.to_string())?;
     let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let current = onetime::current(&text);
-    Ok((text, current))
+    let lines = first_two(&text);
+    Ok((text, lines))
+}
+
+fn first_two(text: &str) -> Lines {
+    let Some(first) = onetime::current(text) else {
+        return Vec::new();
+    };
+    let behind = onetime::spend(text, first.0).and_then(|spent| onetime::current(&spent));
+    [Some(first), behind].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -283,16 +287,20 @@ mod tests {
         let (_top, path) = list("# spare\n1,2,3\n4,5,6\n");
         let (mut doors, wrong) = doors(&path);
         assert_eq!(wrong, [""; 0]);
-        assert_eq!(numbers(&doors.watches()), [(2, vec![1, 2, 3])]);
+        assert_eq!(
+            numbers(&doors.watches()),
+            [(2, vec![1, 2, 3]), (3, vec![4, 5, 6])]
+        );
         assert_eq!(doors.spend(0, 0, 3), Err(NotSpent::NotInForce));
-        assert_eq!(doors.spend(0, 0, 2), Ok(()));
+        assert_eq!(doors.spend(0, 0, 2), Ok(None));
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "# spare\n#,2,3\n4,5,6\n"
         );
         assert_eq!(doors.spend(0, 0, 2), Err(NotSpent::NotInForce));
         assert_eq!(numbers(&doors.watches()), [(3, vec![4, 5, 6])]);
-        assert_eq!(doors.spend(0, 0, 3), Ok(()));
+        let said = doors.spend(0, 0, 3).unwrap().unwrap();
+        assert!(said.contains("no sequence is left"), "{said}");
         assert_eq!(doors.watches(), []);
     }
 
@@ -305,7 +313,7 @@ mod tests {
         let (mut doors, _) = doors(&path);
         fs::write(&path, "7,8,9\n4,5,6\n").unwrap();
         assert_eq!(doors.spend(0, 0, 1), Err(NotSpent::NotInForce));
-        assert_eq!(numbers(&doors.watches()), [(1, vec![7, 8, 9])]);
+        assert_eq!(numbers(&doors.watches())[0], (1, vec![7, 8, 9]));
         drop(top);
         assert!(matches!(doors.spend(0, 0, 1), Err(NotSpent::NotWritten(_))));
     }

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::clock;
 use super::sandbox;
 use super::wire::{Counted, Down, Event, INTERFACES, Knocked, Setup, VERSION};
+use super::{clock, flush};
 use crate::capture::{Filter, Live};
 use crate::knock::{Kind, Knocks, Outcome};
 use crate::packet;
@@ -166,7 +166,7 @@ impl Listener {
                 self.draining = false;
             }
             self.count(now);
-            self.flush()?;
+            flush(&mut self.socket, &mut self.to_monitor)?;
         }
     }
 
@@ -321,19 +321,5 @@ impl Listener {
         };
         self.counted_at = now;
         self.send(Event::Counted(self.counted), WAITING_LOG);
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        while !self.to_monitor.is_empty() {
-            match self.socket.write(&self.to_monitor) {
-                Ok(n) => {
-                    self.to_monitor.drain(..n);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
     }
 }

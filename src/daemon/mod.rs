@@ -13,3 +13,18 @@ pub mod server;
 pub mod spawn;
 pub mod supervise;
 pub mod wire;
+
+use std::io::{self, Write};
+
+/// Writes as much of what waits as a non-blocking socket takes.
+fn flush(socket: &mut impl Write, waiting: &mut Vec<u8>) -> io::Result<()> {
+    while !waiting.is_empty() {
+        match socket.write(waiting) {
+            Ok(n) => _ = waiting.drain(..n),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}

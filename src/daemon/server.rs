@@ -1,7 +1,7 @@
 //! The control socket: who may ask, and the bytes that come and go.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::stat::{Mode, umask};
 
 use super::control::{Request, Response};
+use super::flush;
 use crate::time::Time;
 
 /// Connections at once; root alone makes any.
@@ -112,7 +113,7 @@ impl Server {
         connection.to.push(b'\n');
         connection.from.clear();
         // What cannot be written now goes when the socket can take it.
-        let _ = connection.flush();
+        let _ = flush(&mut connection.stream, &mut connection.to);
         self.connections
             .retain(|c| !(c.id == id && c.to.is_empty()));
     }
@@ -126,7 +127,7 @@ impl Drop for Server {
 
 impl Connection {
     fn turn(&mut self, asked: &mut Vec<(u64, Result<Request, String>)>) -> io::Result<()> {
-        self.flush()?;
+        flush(&mut self.stream, &mut self.to)?;
         let mut part = [0; 512];
         loop {
             match self.stream.read(&mut part) {
@@ -147,18 +148,6 @@ impl Connection {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        while !self.to.is_empty() {
-            match self.stream.write(&self.to) {
-                Ok(n) => _ = self.to.drain(..n),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
     }
 }
 

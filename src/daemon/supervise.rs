@@ -4,12 +4,13 @@
 //! is ready; the one before then finishes the attempts that are under way and leaves. What a
 //! listener says is taken for what a stranger might have made it say.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::time::Duration;
 
+use super::flush;
 use super::spawn::Executable;
 use super::wire::{Counted, Down, EVENT, Event, INTERFACES, Setup, VERSION, trouble_text};
 use crate::time::Time;
@@ -303,24 +304,12 @@ enum Step {
 impl Listener {
     fn tell(&mut self, down: &Down) -> io::Result<()> {
         self.to.extend_from_slice(&down.encode());
-        self.flush()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        while !self.to.is_empty() {
-            match self.socket.write(&self.to) {
-                Ok(n) => _ = self.to.drain(..n),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+        flush(&mut self.socket, &mut self.to)
     }
 
     /// Reads one turn's events. An error, in words: it is gone or has said what it must not.
     fn read(&mut self, news: &mut Vec<News>) -> Result<Step, String> {
-        self.flush().map_err(|e| e.to_string())?;
+        flush(&mut self.socket, &mut self.to).map_err(|e| e.to_string())?;
         let mut step = Step::Going;
         let mut closed = false;
         let mut part = [0; 64 * EVENT];

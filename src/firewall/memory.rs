@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::config::{Action, Door, Port, Protocol};
+use crate::config::{self, Action, Door, Port, Protocol};
 
 use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
 
@@ -50,20 +50,10 @@ impl Memory {
                 Action::Command(_) => format!("started {name}: {address}{time}"),
             });
         }
-        let mut guarded: Vec<_> = self
-            .doors
-            .iter()
-            .filter_map(|door| match &door.action {
-                Action::Open(opens) if opens.guard => Some(&opens.ports),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        guarded.sort();
-        guarded.dedup();
+        let guarded = config::guarded(&self.doors);
         lines.extend(
             guarded
-                .into_iter()
+                .iter()
                 .map(|port| format!("guard {}", written(port))),
         );
         lines

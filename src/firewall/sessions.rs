@@ -63,14 +63,12 @@ mod linux {
     use super::{Failure, Session};
 
     /// Of the calling thread's network namespace, not of the whole process's.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     const FILES: [&str; 2] = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"];
 
     /// ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING, as in the kernel's
     /// include/net/tcp_states.h.
     const RUNNING: [u8; 6] = [0x01, 0x04, 0x05, 0x08, 0x09, 0x0b];
 
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub fn established(ports: &[u16]) -> Result<Vec<Session>, Failure> {
         let mut sessions = Vec::new();
         for name in FILES {

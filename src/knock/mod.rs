@@ -32,6 +32,7 @@ use sequence::{Member, Packet, Sequences};
 use table::{Room, Source, Table, WAYS};
 
 mod sequence;
+mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -198,7 +199,8 @@ impl Knocks {
         let source = pack(arrival.source);
         let bucket = self.table.bucket(&source);
         let mut under_way = Few::default();
-        for place in table::places(bucket, self.table.own(bucket, &source)) {
+        let mut own = self.table.own(bucket, &source);
+        for place in table::places(bucket, own) {
             if let Some(node) = self.sequences.node(self.table.node(place)) {
                 under_way.push(node.family, place);
             }
@@ -218,14 +220,21 @@ impl Knocks {
                 begun.push(family, 0);
             }
         }
+        if own != 0 {
+            own = self.table.own(bucket, &source);
+        }
         // What this packet has begun does not give way to what it begins next.
         let mut spared = 0;
         for &(family, _) in begun.as_slice() {
             let root = family + 1;
             if self.goes_on(root, arrival.source, &mut out)
-                && let Some(place) = self.begin(root, bucket, &source, spared)
+                && let Some(place) = self.room(bucket, own, spared)
             {
-                spared |= 1 << (place % WAYS);
+                let way = 1 << (place % WAYS);
+                (own, spared) = (own | way, spared | way);
+                let now = millis(self.now);
+                self.table
+                    .insert(place, &source, root, self.queue_of(root), now);
                 self.tell(root, Kind::Stage, arrival.source, &mut out);
             }
         }
@@ -290,28 +299,25 @@ impl Knocks {
         });
     }
 
-    /// Makes an attempt at a family's first step, in place of another if need be; gives its
-    /// place, if it got one.
-    fn begin(&mut self, root: u32, bucket: usize, source: &Source, spared: u8) -> Option<usize> {
+    /// A free place for a new attempt of the source whose own ways in the bucket are those,
+    /// freed by ending another if need be.
+    fn room(&mut self, bucket: usize, own: u8, spared: u8) -> Option<usize> {
         let roots = self.sequences.families.len() as u32;
         let limit = PER_SOURCE.max(self.sequences.most_begun);
         let now = millis(self.now);
-        let place = match self.table.room(bucket, source, roots, limit, spared, now) {
-            Room::Free(place) => place,
+        match self.table.room(bucket, own, roots, limit, spared, now) {
+            Room::Free(place) => Some(place),
             Room::Instead(place) => {
                 self.counters.evicted += 1;
                 self.table
                     .remove(place, self.queue_of(self.table.node(place)));
-                place
+                Some(place)
             }
             Room::Full => {
                 self.counters.evicted += 1;
-                return None;
+                None
             }
-        };
-        self.table
-            .insert(place, source, root, self.queue_of(root), now);
-        Some(place)
+        }
     }
 
     /// The queue of a family's attempts, by one of its nodes.
@@ -375,7 +381,7 @@ impl Knocks {
     /// traps, each with that order in words: those of a single step, and those that leave no
     /// room for a trap between their steps. In configuration order, each once.
     pub fn swept(&self) -> impl Iterator<Item = (&Watch, &'static str)> {
-        traps::swept(&self.sequences)
+        sweep::swept(&self.sequences)
             .into_iter()
             .map(|(place, sweep)| (&self.sequences.watches[place as usize], sweep))
     }
@@ -423,7 +429,7 @@ pub fn swept(steps: &[Port]) -> Option<&'static str> {
         target: None,
     };
     let sequences = Sequences::new(vec![watch], &[]);
-    Some(traps::swept(&sequences).first()?.1)
+    Some(sweep::swept(&sequences).first()?.1)
 }
 
 /// Whether anybody can knock from this address.

@@ -44,7 +44,6 @@ pub(super) struct Packet {
 
 /// Sequences that share first step, flag condition, target and timeout. A source has at most
 /// one attempt at a family, which goes on at all its doors at once.
-#[derive(Debug)]
 pub(super) struct Family {
     flags: TcpFlags,
     target: Option<IpAddr>,
@@ -72,7 +71,7 @@ pub(super) enum Member {
 }
 
 /// A point in a family's trie of steps.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Node {
     pub(super) family: u32,
     /// 0 for a root.
@@ -124,7 +123,6 @@ struct Begins {
     targeted: Span,
 }
 
-#[derive(Debug)]
 pub(super) struct Sequences {
     pub(super) watches: Vec<Watch>,
     /// By place in `watches`: whether it is listened to.

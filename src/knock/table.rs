@@ -34,7 +34,6 @@ pub(super) const LONGEST_MS: u32 = i32::MAX as u32;
 /// is no address that anybody can knock from.
 pub(super) type Source = [u32; 4];
 
-#[derive(Debug)]
 pub(super) struct Table {
     /// Plain numbers, since a vector of zeros comes as such from the system: a table costs no
     /// memory until it is used.
@@ -50,7 +49,6 @@ pub(super) struct Table {
 }
 
 /// Attempts of one timeout, in the order they began, which is the order they end.
-#[derive(Debug)]
 struct Queue {
     timeout: u64,
     first: u32,
@@ -139,11 +137,9 @@ impl Table {
     }
 
     /// One word of all ways.
-    fn all(&self, bucket: usize, word: usize) -> [u32; WAYS] {
+    fn all(&self, bucket: usize, word: usize) -> &[u32; WAYS] {
         let at = self.at(bucket * WAYS, word);
-        let mut all = [0; WAYS];
-        all.copy_from_slice(&self.words[at..at + WAYS]);
-        all
+        self.words[at..].first_chunk().unwrap_or(&[0; WAYS])
     }
 
     /// The ways that hold attempts of a source, a bit for each.
@@ -193,19 +189,18 @@ impl Table {
     pub(super) fn room(
         &self,
         bucket: usize,
-        source: &Source,
+        own: u8,
         roots: u32,
         limit: usize,
         spared: u8,
         now: u64,
     ) -> Room {
-        let own = self.own(bucket, source);
         let nodes = self.all(bucket, NODE);
         let too_many = own.count_ones() as usize >= limit;
         if !too_many {
             let mut free = 0u8;
-            for (way, node) in nodes.into_iter().enumerate() {
-                free |= u8::from(node == 0) << way;
+            for (way, node) in nodes.iter().enumerate() {
+                free |= u8::from(*node == 0) << way;
             }
             let way = free.trailing_zeros() as usize;
             if way < self.ways {
@@ -215,8 +210,8 @@ impl Table {
         let may = if too_many { own } else { u8::MAX } & !spared;
         // Age and, counted down so that the first of equals is the greatest, way.
         let mut oldest = 0;
-        for (way, began) in self.all(bucket, BEGAN).into_iter().enumerate() {
-            let age = (now as u32).wrapping_sub(began);
+        for (way, began) in self.all(bucket, BEGAN).iter().enumerate() {
+            let age = (now as u32).wrapping_sub(*began);
             let candidate = (u64::from(age) + 1) << 3 | (WAYS - 1 - way) as u64;
             let may = (may >> way & 1 != 0) & (nodes[way] != 0) & (nodes[way] <= roots);
             oldest = oldest.max(if may { candidate } else { 0 });
@@ -302,7 +297,6 @@ impl Table {
 
 /// The smallest of several values, each of which can change: a tournament, so that a change
 /// costs the logarithm of their number, which is that of the different timeouts.
-#[derive(Debug)]
 struct Earliest {
     /// 1 is the root, the children of i are 2i and 2i + 1, the second half are the values.
     tree: Vec<u64>,
@@ -408,7 +402,7 @@ mod tests {
             let source = [n, 0, 0, 0];
             let bucket = table.bucket(&source);
             let now = start + u64::from(n) * 100;
-            let Room::Free(place) = table.room(bucket, &source, 1, 4, 0, now) else {
+            let Room::Free(place) = table.room(bucket, 0, 1, 4, 0, now) else {
                 panic!("no room");
             };
             table.insert(place, &source, 1, 0, now);

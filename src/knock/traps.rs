@@ -22,7 +22,8 @@ use siphasher::sip::SipHasher24;
 
 use super::Watch;
 use super::sequence::{KEYS, Sequences, key};
-use crate::config::{Port, Protocol};
+use super::sweep::{SWEEPS, Sweep, Walk, in_order};
+use crate::config::Port;
 
 /// The most traps of a family.
 pub(super) const PER_FAMILY: usize = 24;
@@ -53,197 +54,19 @@ pub(super) const SERVED: &[u16] = &[
     32400, 41641, 51413, 51820,
 ];
 
-/// An order in which somebody may try all ports.
-#[derive(Clone, Copy)]
-pub(super) struct Sweep {
-    name: &'static str,
-    order: Order,
-    tcp_down: bool,
-    udp_down: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Order {
-    /// The ports of one protocol.
-    Only(Protocol),
-    /// All of this protocol, then all of the other.
-    Then(Protocol),
-    /// Each number in both, this one first.
-    Both(Protocol),
-}
-
-const fn sweep(name: &'static str, order: Order, tcp_down: bool, udp_down: bool) -> Sweep {
-    Sweep {
-        name,
-        order,
-        tcp_down,
-        udp_down,
-    }
-}
-
-/// The sweeps that shall open nothing, simplest first.
-#[rustfmt::skip]
-pub(super) const SWEEPS: [Sweep; 16] = {
-    use Order::{Both, Only, Then};
-    use Protocol::{Tcp, Udp};
-    [
-        sweep("TCP ports upwards", Only(Tcp), false, false),
-        sweep("TCP ports downwards", Only(Tcp), true, false),
-        sweep("UDP ports upwards", Only(Udp), false, false),
-        sweep("UDP ports downwards", Only(Udp), false, true),
-        sweep("TCP, then UDP ports upwards", Then(Tcp), false, false),
-        sweep("UDP, then TCP ports upwards", Then(Udp), false, false),
-        sweep("TCP, then UDP ports downwards", Then(Tcp), true, true),
-        sweep("UDP, then TCP ports downwards", Then(Udp), true, true),
-        sweep("TCP ports upwards, then UDP ports downwards", Then(Tcp), false, true),
-        sweep("TCP ports downwards, then UDP ports upwards", Then(Tcp), true, false),
-        sweep("UDP ports upwards, then TCP ports downwards", Then(Udp), true, false),
-        sweep("UDP ports downwards, then TCP ports upwards", Then(Udp), false, true),
-        sweep("ports upwards, each by TCP and UDP", Both(Tcp), false, false),
-        sweep("ports downwards, each by TCP and UDP", Both(Tcp), true, true),
-        sweep("ports upwards, each by UDP and TCP", Both(Udp), false, false),
-        sweep("ports downwards, each by UDP and TCP", Both(Udp), true, true),
-    ]
-};
-
-impl Sweep {
-    fn is_down(self, protocol: u32) -> bool {
-        if protocol == 0 {
-            self.tcp_down
-        } else {
-            self.udp_down
-        }
-    }
-
-    /// How many ports it tries.
-    pub(super) fn len(self) -> u32 {
-        match self.order {
-            Order::Only(_) => KEYS / 2,
-            _ => KEYS,
-        }
-    }
-
-    /// Which port it tries at `turn`, below [`Sweep::len`].
-    pub(super) fn at(self, turn: u32) -> u32 {
-        let (protocol, number) = match self.order {
-            Order::Only(only) => (only as u32, turn),
-            Order::Then(first) => ((turn >> 16) ^ first as u32, turn & 0xffff),
-            Order::Both(first) => ((turn & 1) ^ first as u32, turn >> 1),
-        };
-        let down = if self.is_down(protocol) { 0xffff } else { 0 };
-        protocol << 16 | (number ^ down)
-    }
-
-    /// When it tries a port, if at all.
-    pub(super) fn turn(self, key: u32) -> Option<u32> {
-        let protocol = key >> 16;
-        let down = if self.is_down(protocol) { 0xffff } else { 0 };
-        let number = (key & 0xffff) ^ down;
-        match self.order {
-            Order::Only(only) => (only as u32 == protocol).then_some(number),
-            Order::Then(first) => Some((protocol ^ first as u32) << 16 | number),
-            Order::Both(first) => Some(number << 1 | (protocol ^ first as u32)),
-        }
-    }
-}
-
-/// What a sweep, repeated for ever, makes of a family.
-struct Walk {
-    /// The nodes of the attempt, up to where it fails, ends or stays.
-    path: Vec<u32>,
-    /// How many of those were taken when the last sequence was opened; 0: none was.
-    opened: usize,
-}
-
-impl Walk {
-    /// `members` are the family's ports in order of their turn, each with it. An attempt that
-    /// fails is begun anew and fails again, so that one is enough to look at.
-    fn new(sequences: &Sequences, root: u32, members: &[(u32, u32)]) -> Walk {
-        let mut walk = Walk {
-            path: Vec::new(),
-            opened: 0,
-        };
-        let Some(mut node) = sequences.node(root) else {
-            return walk;
-        };
-        let Some(mut at) = members.iter().position(|m| m.1 == node.key) else {
-            return walk;
-        };
-        let mut number = root;
-        'steps: loop {
-            walk.path.push(number);
-            if sequences.is_end(node) {
-                walk.opened = walk.path.len();
-            }
-            // Scanners try a port again that does not answer: 0 is the same port at once.
-            for ahead in 0..=members.len() {
-                let place = (at + ahead) % members.len();
-                let key = members[place].1;
-                if let Some(child) = sequences.child(node, key)
-                    && let Some(next) = sequences.node(child)
-                {
-                    (node, number, at) = (next, child, place);
-                    continue 'steps;
-                }
-                if !sequences.taken(node, key) {
-                    return walk;
-                }
-            }
-            return walk;
-        }
-    }
-}
-
-/// The family's ports in the order of the sweep.
-fn in_order(sweep: Sweep, ports: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
-    let mut members: Vec<(u32, u32)> = ports
-        .filter_map(|key| Some((sweep.turn(key)?, key)))
-        .collect();
-    members.sort_unstable();
-    members
-}
-
-/// The sequences that a plain sweep of all ports opens in spite of the traps, each with the
-/// first such sweep.
-pub(super) fn swept(sequences: &Sequences) -> Vec<(u32, &'static str)> {
-    let mut found: Vec<(u32, &'static str)> = Vec::new();
-    for (family, root) in sequences.families.iter().zip(1..) {
-        let mut opened = BTreeSet::new();
-        for sweep in SWEEPS {
-            let members = in_order(sweep, sequences.members(family).map(|m| m.0));
-            let walk = Walk::new(sequences, root, &members);
-            for &number in &walk.path[..walk.opened] {
-                let Some(node) = sequences.node(number) else {
-                    continue;
-                };
-                let name = if node.stage == 1 {
-                    "any packet to its port"
-                } else {
-                    sweep.name
-                };
-                let new = sequences
-                    .ends(node)
-                    .iter()
-                    .filter(|&&place| opened.insert(place));
-                found.extend(new.map(|&place| (place, name)));
-            }
-        }
-    }
-    found.sort_unstable();
-    found
-}
-
 /// A family while its traps are chosen.
 struct Family {
     root: u32,
     secret: [u64; 2],
+    /// Which protocols its steps are of.
+    has: [bool; 2],
     steps: BTreeSet<u32>,
     traps: BTreeSet<u32>,
 }
 
 impl Family {
-    fn has(&self, protocol: u32) -> bool {
-        self.steps.iter().any(|key| key >> 16 == protocol)
+    fn has(&self, key: u32) -> bool {
+        self.has[(key >> 16) as usize]
     }
 }
 
@@ -264,34 +87,40 @@ pub(super) fn place(sequences: &Sequences, avoid: &[Port]) -> Vec<BTreeSet<u32>>
 }
 
 fn families(sequences: &Sequences) -> Vec<Family> {
-    let mut families: Vec<Family> = sequences
-        .families
-        .iter()
-        .zip(1..)
-        .map(|(_, root)| Family {
-            root,
-            secret: [0, 0],
-            steps: BTreeSet::new(),
-            traps: BTreeSet::new(),
+    let roots = (1..).take(sequences.families.len());
+    let mut families: Vec<(Family, [SipHasher24; 2])> = roots
+        .map(|root| {
+            let family = Family {
+                root,
+                secret: [0, 0],
+                has: [false, false],
+                steps: BTreeSet::new(),
+                traps: BTreeSet::new(),
+            };
+            (family, hashers([0, 0]))
         })
         .collect();
-    let mut hashers = vec![hashers([0, 0]); families.len()];
     for node in sequences.nodes() {
-        families[node.family as usize].steps.insert(node.key);
+        let (family, hashers) = &mut families[node.family as usize];
+        family.steps.insert(node.key);
+        family.has[(node.key >> 16) as usize] = true;
         if let Some(&place) = sequences.ends(node).first() {
             let Watch { steps, .. } = &sequences.watches[place as usize];
-            for hasher in &mut hashers[node.family as usize] {
-                hasher.write_usize(steps.len());
-                for step in steps {
-                    hasher.write_u32(key(*step));
-                }
+            let length = [steps.len() as u32];
+            for word in length.into_iter().chain(steps.iter().map(|s| key(*s))) {
+                hashers
+                    .iter_mut()
+                    .for_each(|h| h.write(&word.to_le_bytes()));
             }
         }
     }
-    for (family, hashers) in families.iter_mut().zip(hashers) {
-        family.secret = hashers.map(|hasher| hasher.finish());
-    }
     families
+        .into_iter()
+        .map(|(family, hashers)| Family {
+            secret: hashers.map(|hasher| hasher.finish()),
+            ..family
+        })
+        .collect()
 }
 
 /// Two hashes that together make a key.
@@ -302,12 +131,27 @@ fn hashers(secret: [u64; 2]) -> [SipHasher24; 2] {
     ]
 }
 
-/// A number that follows from a key and an input.
-fn prf(secret: [u64; 2], input: [u32; 2]) -> u64 {
-    let mut hasher = SipHasher24::new_with_keys(secret[0], secret[1]);
-    hasher.write_u32(input[0]);
-    hasher.write_u32(input[1]);
-    hasher.finish()
+/// What a random number is for: no two purposes have the same.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Needed(u8),
+    Above,
+    Below,
+    Spread,
+    Fill,
+}
+
+/// A number that follows from a key, what it is for, and an input.
+fn prf(secret: [u64; 2], purpose: Purpose, input: u32) -> u64 {
+    let salt: u32 = match purpose {
+        Purpose::Needed(sweep) => u32::from(sweep),
+        Purpose::Above => 1 << 8,
+        Purpose::Below => 2 << 8,
+        Purpose::Spread => 3 << 8,
+        Purpose::Fill => 4 << 8,
+    };
+    let words = u64::from(salt) << 32 | u64::from(input);
+    SipHasher24::new_with_keys(secret[0], secret[1]).hash(&words.to_le_bytes())
 }
 
 /// What has been chosen, and what may be.
@@ -345,7 +189,7 @@ impl Choice {
 
     /// Traps without which some sweep would open the family's sequences.
     fn needed(&mut self, sequences: &Sequences, family: &mut Family, allowance: usize) {
-        for (sweep, salt) in SWEEPS.into_iter().zip(0u32..) {
+        for (sweep, number) in SWEEPS.into_iter().zip(0..) {
             let ports = family.steps.union(&family.traps).copied();
             let members = in_order(sweep, ports);
             let walk = Walk::new(sequences, family.root, &members);
@@ -355,7 +199,7 @@ impl Choice {
                 .filter_map(|&n| Some(sequences.node(n)?.key));
             let turns: Vec<u32> = keys.filter_map(|key| sweep.turn(key)).collect();
             let found = turns[..walk.opened].windows(2).find_map(|way| {
-                let random = prf(family.secret, [salt, way[0]]);
+                let random = prf(family.secret, Purpose::Needed(number), way[0]);
                 self.between(sweep, family, way[0], way[1], random, allowance)
             });
             if let Some(key) = found {
@@ -378,7 +222,7 @@ impl Choice {
         let len = sweep.len();
         let way = (before + len - after) % len;
         if family.traps.len() >= allowance {
-            let known = self.pool.iter().filter(|&&key| family.has(key >> 16));
+            let known = self.pool.iter().filter(|&&key| family.has(key));
             let ahead = known
                 .filter_map(|&key| Some((sweep.turn(key)? + len - after) % len))
                 .filter(|ahead| (1..way).contains(ahead))
@@ -391,7 +235,7 @@ impl Choice {
         (first..way)
             .chain(1..first.min(way))
             .map(|ahead| sweep.at((after + ahead) % len))
-            .find(|&key| !self.forbidden[key as usize] && family.has(key >> 16))
+            .find(|&key| !self.forbidden[key as usize] && family.has(key))
     }
 
     /// A trap close above and one close below each step, up to the next step.
@@ -407,16 +251,16 @@ impl Choice {
             let above = steps.get(n + 1).map_or(high, |&next| high.min(next - 1));
             let up: Vec<u32> = (step + 1..=above).take(NEARNESS as usize).collect();
             let down: Vec<u32> = (below..step).rev().take(NEARNESS as usize).collect();
-            for (side, salt) in [(up, 0), (down, 1)] {
+            for (side, purpose) in [(up, Purpose::Above), (down, Purpose::Below)] {
                 if family.traps.len() >= allowance {
                     return;
                 }
                 if side.iter().any(|key| family.traps.contains(key)) {
                     continue;
                 }
-                let first = prf(family.secret, [u32::MAX - salt, step]) as usize;
+                let first = (prf(family.secret, purpose, step) % side.len().max(1) as u64) as usize;
                 let found = (0..side.len())
-                    .map(|k| side[(first.wrapping_add(k)) % side.len()])
+                    .map(|k| side[(first + k) % side.len()])
                     .find(|&key| !self.forbidden[key as usize]);
                 if let Some(key) = found {
                     self.take(family, key);
@@ -428,21 +272,21 @@ impl Choice {
     /// Traps spread evenly over the range of each protocol that any family has.
     fn spread(&mut self, families: &[Family]) -> Vec<u32> {
         let mut hashers = hashers([1, 0]);
-        for hasher in &mut hashers {
-            for secret in families.iter().flat_map(|family| family.secret) {
-                hasher.write_u64(secret);
-            }
+        for word in families.iter().flat_map(|family| family.secret) {
+            hashers
+                .iter_mut()
+                .for_each(|h| h.write(&word.to_le_bytes()));
         }
         let secret = hashers.map(|hasher| hasher.finish());
         let width = (KEYS / 2 - LOWEST) / SPREAD;
         let mut spread = Vec::new();
         for protocol in 0..2 {
-            if !families.iter().any(|family| family.has(protocol)) {
+            if !families.iter().any(|family| family.has(protocol << 16)) {
                 continue;
             }
             for n in 0..SPREAD {
-                let random = prf(secret, [protocol, n]);
                 let base = protocol << 16 | (LOWEST + n * width);
+                let random = prf(secret, Purpose::Spread, base);
                 let first = (random % u64::from(width)) as u32;
                 let found = (0..width)
                     .map(|k| base + (first + k) % width)
@@ -461,12 +305,12 @@ impl Choice {
     /// given, so that families have the same ones.
     fn fill(&self, family: &mut Family, spread: &[u32]) {
         let mut rest: Vec<u32> = self.pool.iter().copied().collect();
-        rest.sort_by_cached_key(|&key| prf(family.secret, [u32::MAX, key]));
+        rest.sort_by_cached_key(|&key| prf(family.secret, Purpose::Fill, key));
         for &key in spread.iter().chain(&rest) {
             if family.traps.len() >= PER_FAMILY {
                 break;
             }
-            if family.has(key >> 16) {
+            if family.has(key) {
                 family.traps.insert(key);
             }
         }

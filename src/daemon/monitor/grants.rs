@@ -28,8 +28,8 @@ impl Monitor {
             door,
             address: k.address,
         };
-        let current = k.generation == self.generation;
-        if let Some((generation, at)) = self.recent.get(&opening)
+        let knock = (opening, k.line);
+        if let Some((generation, at)) = self.recent.get(&knock)
             && *generation != k.generation
             && now.since(*at) < SAME_KNOCK
         {
@@ -39,36 +39,39 @@ impl Monitor {
             self.refused += 1;
             return self.say_refused(name, k.address, now, "not allowed now");
         }
-        // The places of knocks may have changed between generations; lines never come back.
-        if self.doors.is_one_time(door, k.knock) || k.line != 0 {
-            let spent = if current {
-                self.doors.spend(door, k.knock, k.line)
-            } else {
-                Err(NotSpent::NotInForce)
-            };
-            match spent {
-                Ok(()) => {
-                    self.renew();
-                    if let Some(text) = self.doors.used_up(door, k.knock) {
-                        self.log.line(Level::Warning, &text);
-                    }
-                }
-                Err(e) => {
-                    self.refused += 1;
-                    let why = match e {
-                        NotSpent::NotInForce => "one-time sequence spent already".into(),
-                        NotSpent::NotWritten(e) => format!("one-time list not written: {e}"),
-                    };
-                    return self.say_refused(name, k.address, now, &why);
-                }
-            }
+        if (self.doors.is_one_time(door, k.knock) || k.line != 0)
+            && let Err(why) = self.spend(door, k)
+        {
+            self.refused += 1;
+            return self.say_refused(name, k.address, now, &why);
         }
         if self.listeners.draining() || self.listeners.changing() || self.renew {
-            self.recent.insert(opening, (k.generation, now));
+            self.recent.insert(knock, (k.generation, now));
         }
         *self.granted.entry(name.to_owned()).or_default() += 1;
         self.leases
             .grant(door, k.address, now, |change| changes.push(change));
+    }
+
+    /// Spends a line of a one-time list, or says why it does not let anybody in.
+    fn spend(&mut self, door: u16, k: &Knocked) -> Result<(), String> {
+        // Before the configuration came in force another list may have had this place.
+        let spent = if k.generation >= self.loaded {
+            self.doors.spend(door, k.knock, k.line)
+        } else {
+            Err(NotSpent::NotInForce)
+        };
+        match spent {
+            Ok(told) => {
+                if let Some(told) = told {
+                    self.log.line(Level::Warning, &told);
+                }
+                self.renew();
+                Ok(())
+            }
+            Err(NotSpent::NotInForce) => Err("its one-time sequence is not in force".into()),
+            Err(NotSpent::NotWritten(e)) => Err(format!("one-time list not written: {e}")),
+        }
     }
 
     pub(super) fn say_refused(&mut self, door: &str, address: IpAddr, now: Time, why: &str) {

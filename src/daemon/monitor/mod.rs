@@ -59,6 +59,8 @@ struct Monitor {
     options: Options,
     doors: Doors,
     generation: u32,
+    /// The generation that the configuration in force came with.
+    loaded: u32,
     user: Unprivileged,
     log: Log,
     journal: Journal,
@@ -68,8 +70,9 @@ struct Monitor {
     broken: HashMap<Opening, String>,
     /// Why leases that are being closed are.
     closing: HashMap<Opening, Why>,
-    /// Grants while one listener takes over from another: by which generation, and when.
-    recent: HashMap<Opening, (u32, Time)>,
+    /// Grants, by line, while one listener takes over from another: by which generation, and
+    /// when.
+    recent: HashMap<(Opening, u32), (u32, Time)>,
     listeners: Listeners,
     /// The listener wants starting with what is in force now.
     renew: bool,

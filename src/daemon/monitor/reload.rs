@@ -97,11 +97,11 @@ impl Monitor {
         self.broken = broken.filter_map(|(o, e)| Some((moved(o)?, e))).collect();
         let closing = self.closing.drain();
         self.closing = closing.filter_map(|(o, w)| Some((moved(o)?, w))).collect();
-        let recent = self.recent.drain();
-        self.recent = recent.filter_map(|(o, r)| Some((moved(o)?, r))).collect();
+        self.recent.clear();
         self.doors = doors;
         self.user = user;
         self.renew();
+        self.loaded = self.generation;
         let count = self.doors.config.doors.len();
         let text = format!("reloaded: {count} doors, firewall {}", self.firewall.name());
         self.log.line(Level::Notice, &text);

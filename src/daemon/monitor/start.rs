@@ -22,6 +22,7 @@ use crate::daemon::server::Server;
 use crate::daemon::spawn::Executable;
 use crate::daemon::supervise::Listeners;
 use crate::daemon::{clock, files};
+use crate::exit;
 use crate::firewall::{Backends, Firewall, Opening, Order, What};
 use crate::journal::{Entry, Journal, Record};
 use crate::knock::can_knock;
@@ -59,14 +60,9 @@ pub struct Options {
 pub struct NotStarted {
     /// Lines for a person.
     pub lines: Vec<String>,
-    /// EX_CONFIG, EX_NOPERM, EX_UNAVAILABLE, EX_OSERR.
+    /// One of [`crate::exit`]'s.
     pub status: u8,
 }
-
-const EX_UNAVAILABLE: u8 = 69;
-const EX_OSERR: u8 = 71;
-const EX_NOPERM: u8 = 77;
-const EX_CONFIG: u8 = 78;
 
 fn not(status: u8, line: impl Into<String>) -> NotStarted {
     NotStarted {
@@ -165,28 +161,32 @@ impl Monitor {
     pub(super) fn start(options: Options) -> Result<Monitor, NotStarted> {
         if !Uid::effective().is_root() {
             return Err(not(
-                EX_NOPERM,
+                exit::NOPERM,
                 "only root can capture packets and open doors",
             ));
         }
         let os = |what: &str| {
             let what = what.to_owned();
-            move |e: io::Error| not(EX_OSERR, format!("{what}: {e}"))
+            move |e: io::Error| not(exit::OSERR, format!("{what}: {e}"))
         };
         let (config, warnings) = load(&options).map_err(|lines| NotStarted {
             lines,
-            status: EX_CONFIG,
+            status: exit::CONFIG,
         })?;
-        let user = Unprivileged::of(&config).map_err(|e| not(EX_CONFIG, e))?;
+        let user = Unprivileged::of(&config).map_err(|e| not(exit::CONFIG, e))?;
         let executable = Executable::open().map_err(os("our own executable"))?;
         let signals = Signals::catch().map_err(os("signals"))?;
 
         let state = config.state.clone();
-        files::private_directory(&state).map_err(|e| not(EX_CONFIG, e.to_string()))?;
+        files::private_directory(&state).map_err(|e| not(exit::CONFIG, e.to_string()))?;
         let lock = lock(&state.join("lock"))?;
         empty(&state.join("empty")).map_err(os("the listener's root directory"))?;
-        let server = Server::open(&config.control)
-            .map_err(|e| not(EX_UNAVAILABLE, format!("{}: {e}", config.control.display())))?;
+        let server = Server::open(&config.control).map_err(|e| {
+            not(
+                exit::UNAVAILABLE,
+                format!("{}: {e}", config.control.display()),
+            )
+        })?;
         let pidfile = config.pidfile.as_deref().map(Pidfile::write).transpose();
         let pidfile = pidfile.map_err(os("pidfile"))?;
         let mut log = Log::open(&config.log).map_err(os("log"))?;
@@ -214,12 +214,13 @@ impl Monitor {
         let interfaces = addresses::read().map_err(os("interfaces"))?;
         let leases = Leases::new(doors.terms());
         let firewall = Backends::from_config(&doors.config, &doors.config.interfaces)
-            .map_err(|e| not(EX_CONFIG, e.to_string()))?;
+            .map_err(|e| not(exit::CONFIG, e.to_string()))?;
         let mut monitor = Monitor {
             firewall,
             options,
             doors,
             generation: 1,
+            loaded: 1,
             user,
             log,
             journal,
@@ -310,7 +311,7 @@ impl Monitor {
         }
         let kept = openings(&self.leases, now);
         let established = self.firewall.establish(&self.doors.config.doors, &kept);
-        let upkeep = established.map_err(|e| not(EX_UNAVAILABLE, e.to_string()))?;
+        let upkeep = established.map_err(|e| not(exit::UNAVAILABLE, e.to_string()))?;
         if !kept.is_empty() || !orders.is_empty() {
             let owed = orders.iter().filter(|o| o.what == What::Close).count();
             let text = format!("journal: {} leases go on, {owed} are over", kept.len());
@@ -350,13 +351,13 @@ fn lock(path: &Path) -> Result<Flock<File>, NotStarted> {
         .create(true)
         .truncate(false)
         .open(path);
-    let file = open.map_err(|e| not(EX_OSERR, format!("{}: {e}", path.display())))?;
+    let file = open.map_err(|e| not(exit::OSERR, format!("{}: {e}", path.display())))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
         Errno::EWOULDBLOCK => not(
-            EX_UNAVAILABLE,
+            exit::UNAVAILABLE,
             format!("{}: another posternd runs", path.display()),
         ),
-        e => not(EX_OSERR, format!("{}: {e}", path.display())),
+        e => not(exit::OSERR, format!("{}: {e}", path.display())),
     })
 }
 

@@ -180,16 +180,7 @@ pub fn make(found: Option<&Table>, wanted: &Wanted) -> Result<Plan, Failure> {
 
     let mut script = Script::default();
     if plan.rules_anew {
-        for rule in &found.rules {
-            script.line(&[
-                &"delete rule inet ",
-                &TABLE,
-                &" ",
-                &CHAIN,
-                &" handle ",
-                &rule.handle,
-            ]);
-        }
+        delete_rules(found, &mut script);
     }
     if found.chain.is_some() && !chain_right {
         if found.foreign_in_chain {
@@ -261,6 +252,19 @@ pub fn removal(found: &Table) -> Script {
         script.line(&[&"delete table inet ", &TABLE]);
         return script;
     }
+    delete_rules(found, &mut script);
+    if found.chain.as_ref().is_some_and(|chain| chain.hooked) && !found.foreign_in_chain {
+        script.line(&[&"delete chain inet ", &TABLE, &" ", &CHAIN]);
+    }
+    for (name, set) in found.sets.iter().filter(|(_, set)| set.ours) {
+        if let Some(name) = Name::new(name) {
+            take_away(&name, set, found, &mut script);
+        }
+    }
+    script
+}
+
+fn delete_rules(found: &Table, script: &mut Script) {
     for rule in &found.rules {
         script.line(&[
             &"delete rule inet ",
@@ -271,15 +275,6 @@ pub fn removal(found: &Table) -> Script {
             &rule.handle,
         ]);
     }
-    if found.chain.as_ref().is_some_and(|chain| chain.hooked) && !found.foreign_in_chain {
-        script.line(&[&"delete chain inet ", &TABLE, &" ", &CHAIN]);
-    }
-    for (name, set) in found.sets.iter().filter(|(_, set)| set.ours) {
-        if let Some(name) = Name::new(name) {
-            take_away(&name, set, found, &mut script);
-        }
-    }
-    script
 }
 
 /// Takes a set of ours away, or what is ours in it if somebody else uses it.

@@ -223,7 +223,7 @@ fn same_as_model(
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 400,
+        cases: 256,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -74,17 +74,21 @@ fn measure(doors: u16, attempts: usize) {
         micros += 1;
         hit(micros, source(1), tcp(1))
     });
-    run("other sources, a second step", 1_000_000, &mut |_| {
-        micros += 1;
-        let from = source(1 << 22 | numbers.next() as u32 & 0xfffff);
-        Arrival {
-            what: What::Tcp {
-                port: firsts[0].number,
-                flags: 0x10,
-            },
-            ..hit(micros, from, tcp(1))
-        }
-    });
+    run(
+        "other sources, flags that do not fit",
+        1_000_000,
+        &mut |_| {
+            micros += 1;
+            let from = source(1 << 22 | numbers.next() as u32 & 0xfffff);
+            Arrival {
+                what: What::Tcp {
+                    port: firsts[0].number,
+                    flags: 0x10,
+                },
+                ..hit(micros, from, tcp(1))
+            }
+        },
+    );
     if attempts > 0 {
         run(
             "a million known sources, first step again",

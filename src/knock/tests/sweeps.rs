@@ -6,7 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::sequence::{key, port};
-use super::super::traps::{LOWEST, PER_FAMILY, SERVED, SWEEPS, Sweep};
+use super::super::sweep::{SWEEPS, Sweep};
+use super::super::traps::{LOWEST, PER_FAMILY, SERVED};
 use super::super::*;
 use super::{Numbers, hit, outcomes, source, tcp, traps, udp, watch};
 use crate::config::Protocol;
@@ -250,7 +251,7 @@ fn by_chance(steps: usize, traps: usize) -> f64 {
 
 #[test]
 fn a_random_sweep_opens_as_rarely_as_calculated() {
-    let orders = 40_000;
+    let orders = 20_000;
     for steps in [
         vec![tcp(20_000), tcp(30_000)],
         vec![tcp(7000), udp(8000), tcp(9000)],
@@ -342,4 +343,84 @@ fn a_whole_configuration_can_take_the_room() {
     let knocks = Knocks::new(vec![watch(0, &[tcp(7001), tcp(50)]), one], &[], [0, 0], 8);
     let all: Vec<u16> = knocks.swept().map(|(w, _)| w.door).collect();
     assert_eq!(all, [1]);
+}
+
+/// Whether a source that tries these opens anything.
+fn opens(knocks: &mut Knocks, from: u32, ports: impl IntoIterator<Item = Port>) -> bool {
+    let mut opened = false;
+    for port in ports {
+        let told = outcomes(knocks, &hit(0, source(from), port));
+        opened |= told.iter().any(|o| o.kind == Kind::Grant);
+    }
+    opened
+}
+
+fn ssh() -> Vec<Port> {
+    vec![tcp(7143), udp(2912), tcp(39_001), tcp(16_044)]
+}
+
+/// Every port by every protocol, in the orders that people try them, each as often as they do.
+#[test]
+fn sweeps_of_all_ports_open_nothing() {
+    let up = 1..=u16::MAX;
+    let numbers: [Vec<u16>; 2] = [up.clone().collect(), up.rev().collect()];
+    let mut sweeps: Vec<Vec<Port>> = Vec::new();
+    for numbers in &numbers {
+        let t = || numbers.iter().map(|n| tcp(*n));
+        let u = || numbers.iter().map(|n| udp(*n));
+        sweeps.push(t().collect());
+        sweeps.push(u().collect());
+        sweeps.push(t().chain(u()).collect());
+        sweeps.push(u().chain(t()).collect());
+        sweeps.push(t().zip(u()).flat_map(|(a, b)| [a, b]).collect());
+        sweeps.push(u().zip(t()).flat_map(|(a, b)| [a, b]).collect());
+        // A port that does not answer is tried again.
+        sweeps.push(t().flat_map(|a| [a, a]).collect());
+    }
+    let watches = vec![
+        watch(0, &[tcp(7000), tcp(8000), tcp(9000)]),
+        watch(1, &[tcp(9000), tcp(8000), tcp(7000)]),
+        watch(2, &ssh()),
+        watch(3, &[udp(100), udp(200), udp(2000)]),
+        watch(4, &[udp(5000), tcp(4000), tcp(5000)]),
+        watch(5, &[tcp(40_000), tcp(40_002)]),
+        watch(6, &[udp(40_003), udp(40_001)]),
+        watch(7, &[tcp(65_533), udp(65_533), udp(65_535)]),
+        watch(8, &[tcp(60_000), udp(60_000), tcp(50_000)]),
+        watch(9, &[tcp(30_000), tcp(30_000), tcp(30_002)]),
+    ];
+    let mut knocks = Knocks::new(watches, &[], [1, 2], 1 << 12);
+    assert_eq!(knocks.swept().collect::<Vec<_>>(), []);
+    for (n, sweep) in (0..).zip(&sweeps) {
+        for _ in 0..2 {
+            let opened = opens(&mut knocks, n, sweep.iter().copied());
+            assert!(!opened, "sweep {n}");
+        }
+    }
+    assert!(knocks.counters().trapped > 0);
+}
+
+/// As nmap goes about it: its favourites first, then the others, each part in random order,
+/// those that do not answer again later.
+#[test]
+fn a_random_sweep_opens_nothing() {
+    let favourites = [7000, 8000, 9000, 8080, 5000, 2000, 3000, 443, 80, 22, 1723];
+    let mut numbers = Numbers(20);
+    let watches = vec![
+        watch(0, &[tcp(7000), tcp(8000), tcp(9000), tcp(10_001)]),
+        watch(1, &ssh()),
+    ];
+    let mut knocks = Knocks::new(watches, &[], [1, 2], 1 << 12);
+    for n in 0..20 {
+        let mut first = favourites.map(tcp);
+        let mut rest: Vec<Port> = (1..=u16::MAX)
+            .filter(|p| !favourites.contains(p))
+            .map(tcp)
+            .collect();
+        numbers.shuffle(&mut first);
+        numbers.shuffle(&mut rest);
+        let batches = first.chunks(11).chain(rest.chunks(100));
+        let again = batches.flat_map(|batch| batch.iter().chain(batch));
+        assert!(!opens(&mut knocks, n, again.copied()));
+    }
 }
