@@ -187,3 +187,16 @@ fn all_interfaces_at_once_are_heard() {
         assert!(other.connect(to, 22).is_silence());
     }
 }
+
+#[test]
+fn an_interface_that_is_down_at_the_start_is_waited_for() {
+    let net = Net::new(1);
+    net.server.run("ip link set eth0 down");
+    let mut daemon = Daemon::prepare(&net.server, &[ssh("1h")]);
+    daemon.spawn();
+    daemon.wait_log("eth0: the interface is down");
+    net.server.run("ip link set eth0 up");
+    until("it is heard", || daemon.listens());
+    net.client().knock(net.server.v4, &STEPS);
+    daemon.wait_lease("ssh", net.client().v4);
+}

@@ -126,3 +126,24 @@ fn a_list_that_cannot_be_written_opens_nothing() {
     a.knock(net.server.v4, &STEPS);
     daemon.wait_lease("ssh", a.v4);
 }
+
+#[test]
+fn a_knock_begun_while_another_list_moves_on_is_not_lost() {
+    let net = Net::new(2);
+    let mut daemon = Daemon::prepare(&net.server, &[]);
+    daemon.write("list", "7143,2912:udp,39001,16044\n1,2,3,4\n");
+    let other = daemon.write("other", "8351,1207:udp,52110,30477\n");
+    let web = Door::opens("web", "443/tcp", "1h").knock(&format!("one_time_sequences = {other:?}"));
+    daemon.configure(&[door(&daemon), web]);
+    daemon.run();
+    let [a, b] = &net.clients[..] else { panic!() };
+    a.knock(net.server.v4, &OTHER[..2]);
+    let before = daemon.listener();
+    b.knock(net.server.v4, &STEPS);
+    until("another listener takes over", || {
+        daemon.listener() != before
+    });
+    a.knock(net.server.v4, &OTHER[2..]);
+    daemon.wait_lease("web", a.v4);
+    assert!(daemon.read("other").starts_with('#'));
+}

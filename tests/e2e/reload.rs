@@ -7,7 +7,7 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Daemon, Door, Net, Service, until};
+use crate::harness::{Daemon, Door, Net, Service, is_posternd, until};
 use crate::{OTHER, STEPS, ssh};
 
 /// knockd's fault 7.
@@ -208,4 +208,20 @@ fn no_knock_is_lost_while_it_reloads() {
     until(&format!("all {} are let in", knocked.len()), || {
         missing().is_empty()
     });
+}
+
+#[test]
+fn a_knock_begun_before_a_reload_opens_after_it() {
+    let net = Net::new(1);
+    let daemon = Daemon::start(&net.server, &[ssh("1h")]);
+    let (client, server) = (net.client(), net.server.v4);
+    client.knock(server, &STEPS[..2]);
+    let before = daemon.listener();
+    daemon.reload();
+    assert_ne!(daemon.listener(), before);
+    client.knock(server, &STEPS[2..]);
+    daemon.wait_lease("ssh", client.v4);
+    assert_eq!(daemon.granted("ssh"), 1);
+    // The one before leaves when its attempts are over.
+    until("it has left", || !is_posternd(before.as_raw().into()));
 }
