@@ -179,10 +179,7 @@ struct Before {
 
 impl Before {
     fn open(net: &Net, service: &Service) -> Before {
-        let open = |to: std::net::IpAddr| match net.client().connect(to, 22) {
-            Answer::Open(stream) => Session::new(stream),
-            other => panic!("{other:?}"),
-        };
+        let open = |to: std::net::IpAddr| net.client().session(to, 22).unwrap();
         let both = || vec![open(net.server.v4.into()), open(net.server.v6.into())];
         let before = Before {
             clients: both(),

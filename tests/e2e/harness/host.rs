@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::wait::eventually;
+use super::wait::{LIMIT, eventually};
 
 /// How long a connection is tried for until it counts as unanswered.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -126,13 +126,36 @@ impl Host {
 
     /// Tries to connect from one of several addresses.
     pub fn connect_from(&self, source: Option<IpAddr>, to: impl Into<IpAddr>, port: u16) -> Answer {
-        let to = SocketAddr::new(to.into(), port);
+        self.connect_within(PATIENCE, source, to.into(), port)
+    }
+
+    /// Whether somebody answers, on however slow a machine.
+    #[track_caller]
+    pub fn reaches(&self, to: impl Into<IpAddr>, port: u16) -> bool {
+        self.reaches_from(None, to, port)
+    }
+
+    /// The same from one of several addresses.
+    #[track_caller]
+    pub fn reaches_from(&self, source: Option<IpAddr>, to: impl Into<IpAddr>, port: u16) -> bool {
+        self.connect_within(LIMIT, source, to.into(), port)
+            .is_open()
+    }
+
+    fn connect_within(
+        &self,
+        limit: Duration,
+        source: Option<IpAddr>,
+        to: IpAddr,
+        port: u16,
+    ) -> Answer {
+        let to = SocketAddr::new(to, port);
         self.inside(move || {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
             if let Some(source) = source {
                 socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
             }
-            match socket.connect_timeout(&to.into(), PATIENCE) {
+            match socket.connect_timeout(&to.into(), limit) {
                 Ok(()) => Answer::Open(socket.into()),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => Answer::Silence,
                 Err(e) => Answer::Refused(e.kind()),
@@ -167,7 +190,7 @@ impl Host {
 
     /// A session with the echo service, if the door is open.
     pub fn session(&self, to: impl Into<IpAddr>, port: u16) -> Option<Session> {
-        match self.connect(to, port) {
+        match self.connect_within(LIMIT, None, to.into(), port) {
             Answer::Open(stream) => Some(Session::new(stream)),
             _ => None,
         }
