@@ -20,6 +20,8 @@ fi
 
 if [ -z "$why" ]; then
     echo "test: everything, end-to-end tests in network namespaces included"
+    # They mostly wait.
+    export RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}"
     exec "${CARGO:-cargo}" test --locked --features e2e
 fi
 echo "test: without the end-to-end tests: $why"
