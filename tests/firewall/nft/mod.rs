@@ -1,0 +1,102 @@
+//! nftables: the real one, with real packets, in network namespaces. Needs root.
+
+mod driving;
+mod openings;
+mod repairs;
+mod sessions;
+mod transactions;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use postern::config::Door;
+use postern::firewall::nft::Nft;
+use postern::firewall::{Failure, Firewall, Opening, Order, What};
+
+use crate::doors::{close, extend, left, open, opening, opens, tcp, udp};
+use crate::net::{
+    CLIENT_4, CLIENT_6, INTERFACE, Net, SERVER_4, SERVER_6, Session, listen, nft, run, try_run,
+};
+use crate::suite::{PATIENCE, Subject, carry_out, still, suite};
+
+struct Tables {
+    firewall: Nft,
+    net: Net,
+}
+
+impl Tables {
+    fn new() -> Tables {
+        Tables {
+            net: Net::new(),
+            firewall: fresh(),
+        }
+    }
+
+    /// Carries out orders, all of which must succeed.
+    fn obey(&mut self, orders: &[Order]) {
+        for done in carry_out(&mut self.firewall, orders) {
+            assert_eq!(done.result, Ok(()), "{:?}", done.order);
+        }
+    }
+}
+
+fn fresh() -> Nft {
+    Nft::new(&[INTERFACE.to_owned()]).unwrap()
+}
+
+fn doors() -> Vec<Door> {
+    vec![
+        opens("ssh", &[tcp(22)], true),
+        opens("sftp", &[tcp(22)], false),
+    ]
+}
+
+impl Subject for Tables {
+    fn firewall(&mut self) -> &mut dyn Firewall {
+        &mut self.firewall
+    }
+
+    fn doors(&self) -> Vec<Door> {
+        doors()
+    }
+
+    fn crash(&mut self) {
+        self.firewall = fresh();
+    }
+
+    fn let_in(&mut self) -> BTreeSet<Opening> {
+        let mut all = BTreeSet::new();
+        for (set, door) in [("ssh_4", 0), ("ssh_6", 0), ("sftp_4", 1), ("sftp_6", 1)] {
+            let text = run(&format!("nft list set inet postern {set}"));
+            let Some((_, elements)) = text.split_once("elements = {") else {
+                continue;
+            };
+            for element in elements.split('}').next().unwrap().split(',') {
+                let address = element.split_whitespace().next().unwrap();
+                assert!(element.contains("comment \"postern:\""), "{element}");
+                assert!(
+                    element.contains(" expires "),
+                    "it ends by itself: {element}"
+                );
+                all.insert(opening(door, address));
+            }
+        }
+        all
+    }
+}
+
+suite!(Tables::new());
+
+/// The ruleset without what moves by itself.
+fn ruleset() -> String {
+    run("nft -s -t list ruleset")
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
