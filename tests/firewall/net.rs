@@ -70,14 +70,31 @@ impl Net {
 
     /// Connects from an address of the client's, with or without its port; `None`: silence.
     pub fn connect(&self, from: &str, to: &str, port: u16) -> Option<TcpStream> {
+        self.connect_within(SILENCE, from, to, port)
+    }
+
+    /// Connects where somebody must answer, on however slow a machine.
+    #[track_caller]
+    pub fn reach(&self, from: &str, to: &str, port: u16) -> TcpStream {
+        let reached = self.connect_within(20 * SILENCE, from, to, port);
+        reached.expect("nobody answers")
+    }
+
+    fn connect_within(
+        &self,
+        limit: Duration,
+        from: &str,
+        to: &str,
+        port: u16,
+    ) -> Option<TcpStream> {
         let any = |_| SocketAddr::new(from.parse().unwrap(), 0);
         let from = from.parse().unwrap_or_else(any);
         let to = SocketAddr::new(to.parse().unwrap(), port);
-        self.as_client(|| connect_from(from, to))
+        self.as_client(|| connect_from(from, to, limit))
     }
 }
 
-fn connect_from(from: SocketAddr, to: SocketAddr) -> Option<TcpStream> {
+fn connect_from(from: SocketAddr, to: SocketAddr, limit: Duration) -> Option<TcpStream> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::socket::{
         AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, socket,
@@ -95,7 +112,7 @@ fn connect_from(from: SocketAddr, to: SocketAddr) -> Option<TcpStream> {
         Ok(()) | Err(nix::Error::EINPROGRESS) => {}
         Err(error) => panic!("{to}: {error}"),
     }
-    let timeout = PollTimeout::try_from(SILENCE).unwrap();
+    let timeout = PollTimeout::try_from(limit).unwrap();
     let ready = poll(
         &mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)],
         timeout,
@@ -179,9 +196,7 @@ impl Session {
         } else {
             SERVER_4
         };
-        let client = net
-            .connect(from, to, address.port())
-            .expect("the port is open");
+        let client = net.reach(from, to, address.port());
         let (server, _) = listener.accept().unwrap();
         Session { client, server }
     }

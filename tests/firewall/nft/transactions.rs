@@ -21,9 +21,9 @@ fn transactions() {
     let make = || Nft::with_path(&[INTERFACE.to_owned(), "em1".to_owned()], path).unwrap();
     tables.firewall = make();
     let ssh = listen(22);
-    let client = tables.net.connect("10.77.0.2:40000", SERVER_4, 22).unwrap();
+    let client = tables.net.reach("10.77.0.2:40000", SERVER_4, 22);
     let (server, _) = ssh.accept().unwrap();
-    let ssh_6 = tables.net.connect("[fd77::2]:40000", SERVER_6, 22).unwrap();
+    let ssh_6 = tables.net.reach("[fd77::2]:40000", SERVER_6, 22);
 
     let since = Instant::now();
     let mut three = doors();
