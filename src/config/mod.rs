@@ -111,6 +111,11 @@ impl Door {
         matches!(self.action, Action::Open(_))
     }
 
+    /// Whether its leases end with a stop command.
+    pub fn owes_stop(&self) -> bool {
+        matches!(&self.action, Action::Command(commands) if commands.stop.is_some())
+    }
+
     /// How long a lease of this door lasts; `None`: its grants make no lease.
     pub fn lease(&self) -> Option<Duration> {
         match &self.action {

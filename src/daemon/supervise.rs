@@ -146,7 +146,7 @@ impl Listeners {
     }
 
     /// Tells every listener.
-    pub fn tell(&mut self, down: &Down, now: Time, news: &mut Vec<News>) {
+    pub fn tell(&mut self, down: &Down) {
         let everybody = self
             .in_charge
             .iter_mut()
@@ -156,7 +156,6 @@ impl Listeners {
             // One that cannot be told will be seen to have died.
             let _ = listener.tell(down);
         }
-        self.read(now, Duration::ZERO, news);
     }
 
     /// Takes in what the listeners have said. One that took over lets the one before go on for

@@ -119,10 +119,7 @@ impl Monitor {
         };
         if interfaces.addresses != self.interfaces.addresses {
             let addresses = interfaces.addresses.iter().copied().collect();
-            let mut news = Vec::new();
-            self.listeners
-                .tell(&Down::Addresses(addresses), now, &mut news);
-            self.hear(news, now);
+            self.listeners.tell(&Down::Addresses(addresses));
         }
         let appeared = interfaces
             .up
@@ -146,6 +143,4 @@ impl Monitor {
             self.look = Some((now + LOOK_EVERY, LOOK_EVERY));
         }
     }
-
-    // Grants and leases.
 }

@@ -183,8 +183,6 @@ impl Monitor {
         }
     }
 
-    // Listeners and interfaces.
-
     pub(super) fn uphold(&mut self, now: Time) {
         self.uphold_at = now + UPHOLD_EVERY;
         match self.firewall.uphold(&openings(&self.leases, now)) {
@@ -217,6 +215,18 @@ impl Monitor {
         }
     }
 
+    /// Warnings name steps, which are secret: the log only says that there are some.
+    pub(super) fn say_warnings(&mut self, warnings: &[String]) {
+        if !warnings.is_empty() {
+            let text = format!(
+                "{}: {} warnings: posternctl check tells them",
+                self.options.config.display(),
+                warnings.len()
+            );
+            self.log.line(Level::Warning, &text);
+        }
+    }
+
     /// Says a thing of this kind unless it was the last that was said of it.
     pub(super) fn say_once(&mut self, kind: &str, text: &str) {
         if self.said.get(kind).is_none_or(|said| said != text) {
@@ -235,8 +245,6 @@ impl Monitor {
             self.log.line(Level::Error, &format!("log: {e}"));
         }
     }
-
-    // Reload.
 }
 
 /// What should be in force at `now`, and how much longer.

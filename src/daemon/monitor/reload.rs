@@ -31,6 +31,7 @@ impl Monitor {
     pub(super) fn reload(&mut self, now: Time) -> Result<Vec<String>, Vec<String>> {
         let (config, mut warnings) = load(&self.options)?;
         let user = Unprivileged::of(&config).map_err(|e| vec![e])?;
+        let mut notes = Vec::new();
         let before = &self.doors.config;
         for (key, changed) in [
             ("control", config.control != before.control),
@@ -38,7 +39,7 @@ impl Monitor {
             ("pidfile", config.pidfile != before.pidfile),
         ] {
             if changed {
-                warnings.push(format!(
+                notes.push(format!(
                     "{key}: takes effect when posternd is started again"
                 ));
             }
@@ -50,7 +51,7 @@ impl Monitor {
             ..config
         };
         let (doors, wrong) = Doors::new(config, now);
-        warnings.extend(wrong);
+        notes.extend(wrong);
         if doors.config.log != before.log {
             self.log
                 .reopen(&doors.config.log)
@@ -105,9 +106,11 @@ impl Monitor {
         let count = self.doors.config.doors.len();
         let text = format!("reloaded: {count} doors, firewall {}", self.firewall.name());
         self.log.line(Level::Notice, &text);
-        for warning in &warnings {
-            self.log.line(Level::Warning, warning);
+        self.say_warnings(&warnings);
+        for note in &notes {
+            self.log.line(Level::Warning, note);
         }
+        warnings.extend(notes);
         self.say_upkeep(&upkeep);
         self.take_done();
         Ok(warnings)
@@ -153,7 +156,7 @@ impl Monitor {
     pub(super) fn answer_reloads(&mut self, generation: u32, died: Option<&str>) {
         let answered: Vec<_> = self
             .reloading
-            .extract_if(.., |(_, wanted, _)| *wanted == generation)
+            .extract_if(.., |(_, wanted, _)| *wanted <= generation)
             .collect();
         for (id, _, mut warnings) in answered {
             if let Some(why) = died {

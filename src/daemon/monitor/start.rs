@@ -14,7 +14,7 @@ use nix::unistd::{Uid, User};
 
 use super::signals::Signals;
 use super::{Monitor, UPHOLD_EVERY, openings};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Door};
 use crate::daemon::addresses::{self, Watcher};
 use crate::daemon::doors::Doors;
 use crate::daemon::log::{Level, Log};
@@ -202,9 +202,6 @@ impl Monitor {
                 &format!("journal: {n} damaged lines passed over"),
             );
         }
-        for warning in warnings {
-            log.line(Level::Warning, &warning);
-        }
         let (doors, wrong) = Doors::new(config, now);
         for line in wrong {
             log.line(Level::Warning, &line);
@@ -245,6 +242,7 @@ impl Monitor {
             _pidfile: pidfile,
         };
         monitor.say_started();
+        monitor.say_warnings(&warnings);
         monitor.resume(recovered.entries, recovered.rebooted, now)?;
         Ok(monitor)
     }
@@ -278,7 +276,10 @@ impl Monitor {
         let mut orders = Vec::new();
         let mut orphans = Vec::new();
         for entry in entries {
-            let Some(door) = self.doors.place(&entry.door) else {
+            // A stop command can only be owed by a door as it was.
+            let fits = |door: &Door| entry.stop.is_none() || door.owes_stop();
+            let place = self.doors.place(&entry.door);
+            let Some(door) = place.filter(|&p| self.doors.get(p).is_some_and(fits)) else {
                 orphans.push(entry);
                 continue;
             };
@@ -324,12 +325,12 @@ impl Monitor {
         Ok(())
     }
 
-    /// Stop commands owed by doors that are configured no more.
+    /// Stop commands owed by doors that are configured no more, or have none now.
     pub(super) fn run_orphans(&mut self, entries: Vec<Entry>) {
         for entry in entries {
             if let Some(stop) = &entry.stop {
                 let text = format!(
-                    "{}: no such door any more: running the stop command owed for {}",
+                    "{}: the door has changed: running the stop command owed for {}",
                     entry.door, entry.address
                 );
                 self.log.line(Level::Notice, &text);
