@@ -325,3 +325,12 @@ fn a_summary_for_whoever_wants_one() {
         "30 packets, 30 of them TCP or UDP; 10 grants, 0 refused; 10 times opened, 0 extended\n"
     );
 }
+
+/// What `make demo` shows where nobody is root.
+#[test]
+fn the_demonstrations_scene() {
+    let output = replay(&tests().join("demo.toml"), &tests().join("demo.pcap"), &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let expected = fs::read_to_string(tests().join("demo.expected")).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
