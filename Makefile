@@ -32,7 +32,7 @@ lint:
 	@tests/setup.sh build lint
 	@tests/lint.sh
 
-# Checks, lints and links for FreeBSD, on Debian.
+# Checks, lints and links for FreeBSD, on Debian 12.
 freebsd:
 	@tests/cross/freebsd.sh
 

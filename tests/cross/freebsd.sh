@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks, lints and links Postern for FreeBSD on Debian: freebsd.sh [check|clippy|link]...
+# Checks, lints and links Postern for FreeBSD on Debian 12: freebsd.sh [check|clippy|link]...
 # (all three when none is named).
 #
 # The compiler is Debian's (rustc-web and friends), since Debian packs the standard library's
