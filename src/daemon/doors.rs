@@ -143,6 +143,14 @@ impl Doors {
         u16::try_from(place).ok()
     }
 
+    /// How many there are, in words.
+    pub fn counted(&self) -> String {
+        match self.config.doors.len() {
+            1 => "1 door".into(),
+            n => format!("{n} doors"),
+        }
+    }
+
     /// The names by place.
     pub fn names(&self) -> Vec<String> {
         self.config.doors.iter().map(|d| d.name.clone()).collect()

@@ -173,7 +173,7 @@ impl Listener {
     fn wait(&mut self, more: bool) -> io::Result<()> {
         let now = clock::now();
         let mut wake = self.knocks.next_deadline();
-        if self.packets != self.counted.packets {
+        if self.uncounted() {
             let due = self.counted_at + COUNTED_EVERY;
             wake = Some(wake.map_or(due, |w| w.min(due)));
         }
@@ -308,8 +308,13 @@ impl Listener {
         }
     }
 
+    /// Whether the figures have changed since they were told.
+    fn uncounted(&self) -> bool {
+        self.packets != self.counted.packets || self.knocks.counters() != self.counted.attempts
+    }
+
     fn count(&mut self, now: Time) {
-        if self.packets == self.counted.packets || now.since(self.counted_at) < COUNTED_EVERY {
+        if !self.uncounted() || now.since(self.counted_at) < COUNTED_EVERY {
             return;
         }
         let live = self.captures.iter_mut().flatten();

@@ -103,8 +103,8 @@ impl Monitor {
         self.user = user;
         self.renew();
         self.loaded = self.generation;
-        let count = self.doors.config.doors.len();
-        let text = format!("reloaded: {count} doors, firewall {}", self.firewall.name());
+        let (doors, firewall) = (self.doors.counted(), self.firewall.name());
+        let text = format!("reloaded: {doors}, firewall {firewall}");
         self.log.line(Level::Notice, &text);
         self.say_warnings(&warnings);
         for note in &notes {

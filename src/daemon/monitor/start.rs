@@ -250,9 +250,9 @@ impl Monitor {
     pub(super) fn say_started(&mut self) {
         let config = &self.doors.config;
         let text = format!(
-            "posternd {} started: {} doors, firewall {}, interfaces {}, configuration {}",
+            "posternd {} started: {}, firewall {}, interfaces {}, configuration {}",
             env!("CARGO_PKG_VERSION"),
-            config.doors.len(),
+            self.doors.counted(),
             self.firewall.name(),
             config.interfaces.join(" "),
             self.options.config.display(),
