@@ -1,7 +1,7 @@
 //! Postern: port knocking for ipfw, pf and nftables.
 //!
 //! One way through the house: frame -> [`packet`] -> [`knock`] -> [`lease`] -> [`firewall`].
-//! Imports run down this list only.
+//! A room imports only rooms that stand before it in this list.
 //!
 //! | room | takes -> gives |
 //! |---|---|
