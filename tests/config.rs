@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use postern::config::{
-    Action, Commands, Config, Door, FirewallKind, Knock, LogTo, Mistake, Opens, Port, Sequence,
-    Steps, TcpFlags, bounds, check, toml,
+    Action, Commands, Config, Door, FirewallKind, Guard, Knock, LogTo, Mistake, Opens, Pass, Port,
+    Sequence, Steps, TcpFlags, To, bounds, check, toml,
 };
 use proptest::prelude::*;
 
@@ -132,13 +132,22 @@ fn the_example_means_what_it_says() {
         pidfile: None,
         control: "/var/run/postern.sock".into(),
         state: bounds::STATE.into(),
+        always: Vec::new(),
+        trial: Some(Duration::from_secs(600)),
         doors: vec![
             Door {
                 name: "ssh".into(),
                 action: Action::Open(Opens {
                     ports: ports(&["22/tcp"]),
                     open_for: Duration::from_secs(30),
-                    guard: true,
+                    pass: Pass::Ours { rule: None },
+                    guard: Some(Guard {
+                        number: None,
+                        ports: ports(&["22/tcp"]),
+                    }),
+                    to: To::Me,
+                    connections: None,
+                    kill_states: false,
                 }),
                 knocks: vec![Knock::Sequence(Sequence {
                     steps: Steps::Fixed(ports(&["7143", "2912/udp", "39001", "16044"])),
@@ -150,6 +159,7 @@ fn the_example_means_what_it_says() {
                     target: None,
                 })],
                 max_leases: 1024,
+                on: Vec::new(),
             },
             Door {
                 name: "wake".into(),
@@ -168,6 +178,7 @@ fn the_example_means_what_it_says() {
                     target: None,
                 })],
                 max_leases: 1024,
+                on: Vec::new(),
             },
         ],
     };
@@ -193,7 +204,7 @@ fn every_key_is_read() {
     };
     assert_eq!(opens.ports, ports(&["443/tcp", "443/udp", "80/tcp"]));
     assert_eq!(opens.open_for, Duration::from_secs(5400));
-    assert!(!opens.guard);
+    assert_eq!(opens.guard, None);
     let Knock::Sequence(first) = &config.doors[0].knocks[0];
     assert_eq!(
         first.steps,

@@ -42,6 +42,24 @@ pub const ALIKE: usize = 4;
 /// Ports that one door opens.
 pub const OPENS: RangeInclusive<usize> = 1..=64;
 
+/// Rule numbers of ours: 65535 is ipfw's default rule (ipfw(8)).
+pub const RULE: RangeInclusive<usize> = 1..=65534;
+
+/// `trial`, where it is not given.
+pub const TRIAL: Duration = Duration::from_secs(600);
+
+/// `trial`: long enough to open a terminal and knock.
+pub const TRIALS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86400);
+
+/// Networks of `always`.
+pub const ALWAYS: RangeInclusive<usize> = 0..=256;
+
+/// `connections`.
+pub const CONNECTIONS: RangeInclusive<usize> = 1..=65535;
+
+/// Characters of `table`: pf's tables have at most 31 (PF_TABLE_NAME_SIZE), ipfw's 63.
+pub const TABLE: RangeInclusive<usize> = 1..=31;
+
 /// Interfaces.
 pub const INTERFACES: RangeInclusive<usize> = 1..=64;
 

@@ -141,7 +141,7 @@ impl<'c> Check<'c> {
                     about.name
                 ),
             ),
-            FirewallKind::Nft | FirewallKind::None => {}
+            FirewallKind::Ipfw | FirewallKind::Pf | FirewallKind::Nft | FirewallKind::None => {}
         }
     }
 

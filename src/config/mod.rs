@@ -23,7 +23,9 @@ pub mod toml;
 pub mod units;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,6 +56,11 @@ pub struct Config {
     pub control: PathBuf,
     /// `state`: the directory of the journal.
     pub state: PathBuf,
+    /// `always`: who passes every guard without a knock.
+    pub always: Vec<Network>,
+    /// `trial`: after so long a new guard is withdrawn that nobody has come through; `None`:
+    /// never.
+    pub trial: Option<Duration>,
     /// `doors` in the order of the file. At least one.
     pub doors: Vec<Door>,
 }
@@ -74,6 +81,10 @@ pub enum LogTo {
 /// Which packet filter doors open in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirewallKind {
+    /// FreeBSD's ipfw(4), by its command.
+    Ipfw,
+    /// FreeBSD's pf(4), by pfctl(8).
+    Pf,
     /// nftables, by its command.
     Nft,
     /// Nothing is touched, everything shown.
@@ -92,17 +103,20 @@ pub struct Door {
     pub action: Action,
     /// `knock`: at least one.
     pub knocks: Vec<Knock>,
-    /// `max_leases`: at the limit the lease nearest its end gives way.
+    /// `max_leases`: at the limit the lease nearest its end gives way. No more than `rules` has
+    /// numbers.
     pub max_leases: usize,
+    /// `on`: where its rules and knocks apply; empty: the listened interfaces.
+    pub on: Vec<String>,
 }
 
 /// The ports that a guard stands at for one of these doors.
 pub fn guarded(doors: &[Door]) -> BTreeSet<Port> {
     let guarded = doors.iter().filter_map(|door| match &door.action {
-        Action::Open(opens) if opens.guard => Some(&opens.ports),
-        _ => None,
+        Action::Open(opens) => opens.guard.as_ref(),
+        Action::Command(_) => None,
     });
-    guarded.flatten().copied().collect()
+    guarded.flat_map(|guard| &guard.ports).copied().collect()
 }
 
 impl Door {
@@ -134,15 +148,142 @@ pub enum Action {
     Command(Commands),
 }
 
-/// `opens`, `open_for` and `guard`.
+/// What opens, how, and what stands behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opens {
-    /// The ports, in the order of the file, each once.
+    /// `opens`: the ports, in the order of the file, each once. May be empty where the door only
+    /// keeps a `table`.
     pub ports: Vec<Port>,
-    /// How long.
+    /// `open_for`: how long.
     pub open_for: Duration,
-    /// Whether a deny rule of ours stands behind the pass rules.
-    pub guard: bool,
+    /// `rule`, `rules` or `table`: how addresses are let in.
+    pub pass: Pass,
+    /// `guard`: the deny rule of ours behind the pass rules, if any.
+    pub guard: Option<Guard>,
+    /// `to`: where the connections go that the rules are about.
+    pub to: To,
+    /// `connections`: so many at once for each address; `None`: any number.
+    pub connections: Option<u16>,
+    /// `kill_states`: whether a lease's end ends the sessions that it let in.
+    pub kill_states: bool,
+}
+
+/// How the packet filter lets an address in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// By a table or set of ours that a pass rule of ours names.
+    Ours {
+        /// `rule`: the pass rule's number, where the packet filter numbers its rules.
+        rule: Option<u16>,
+    },
+    /// `rules`: by a numbered pass rule for each address (ipfw).
+    Rules(RangeInclusive<u16>),
+    /// `table`: by an entry in a table of the administrator's, whose rules are his own.
+    Table(String),
+}
+
+/// A guard as one door wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The deny rule's number, where the packet filter numbers its rules.
+    pub number: Option<u16>,
+    /// The ports that it stands at: those of the door, but for any whose guard has been
+    /// withdrawn.
+    pub ports: Vec<Port>,
+}
+
+/// Destinations that rules are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum To {
+    /// `me`: this machine.
+    Me,
+    /// `any`: this machine and whatever lies behind it.
+    Any,
+    /// An address or a network.
+    Network(Network),
+}
+
+/// A network, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network {
+    /// The address; what lies outside the prefix is zero.
+    pub address: IpAddr,
+    /// Bits: at most 32 or 128.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// How many bits an address of this family has.
+    fn bits(address: IpAddr) -> u8 {
+        match address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        }
+    }
+
+    /// Whether it is one address.
+    pub fn is_host(&self) -> bool {
+        self.prefix == Network::bits(self.address)
+    }
+
+    /// Whether the address lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Network::bits(address) == Network::bits(self.address)
+            && masked(address, self.prefix) == self.address
+    }
+}
+
+/// As the packet filters write it: `192.0.2.7`, `192.0.2.0/24`.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_host() {
+            true => write!(f, "{}", self.address),
+            false => write!(f, "{}/{}", self.address, self.prefix),
+        }
+    }
+}
+
+impl std::str::FromStr for Network {
+    type Err = ();
+
+    /// `192.0.2.7`, `192.0.2.0/24`; not with bits set outside the prefix, and no v4-mapped
+    /// addresses, which no packet has.
+    fn from_str(text: &str) -> Result<Network, ()> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| ())?;
+        let most = Network::bits(address);
+        let prefix = match prefix {
+            Some(prefix) if prefix.bytes().all(|b| b.is_ascii_digit()) => {
+                prefix.parse().map_err(|_| ())?
+            }
+            Some(_) => return Err(()),
+            None => most,
+        };
+        let fits = prefix <= most && masked(address, prefix) == address;
+        let mapped = address.to_canonical() != address;
+        match fits && !mapped {
+            true => Ok(Network { address, prefix }),
+            false => Err(()),
+        }
+    }
+}
+
+/// An address with zeros outside the prefix.
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    let prefix = u32::from(prefix);
+    match address {
+        IpAddr::V4(a) => {
+            let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+            IpAddr::V4((u32::from(a) & mask).into())
+        }
+        IpAddr::V6(a) => {
+            let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
+            IpAddr::V6((u128::from(a) & mask).into())
+        }
+    }
 }
 
 /// The commands of a command door. `%IP%` stands for the address.

@@ -8,25 +8,34 @@
 //! |---|---|---|
 //! | `interface` | none: `posternd -i` must give it | a name or a list of 1 to 64, each 1 to 15 bytes without blanks, `/` and `:` |
 //! | `log` | `"syslog"` | `"syslog"`, `"stderr"` or a file |
-//! | `firewall` | `"none"`; must be given where a door has `opens` | `"nft"`, `"memory"` (nothing is touched, everything shown) or `"none"` (command doors only) |
+//! | `firewall` | `"none"`; must be given where a door has `opens` or `table` | `"ipfw"`, `"pf"`, `"nft"`, `"memory"` (nothing is touched, everything shown) or `"none"` (command doors only) |
 //! | `user` | `_postern`, or `nobody` where there is none | whom the listener becomes; not root |
 //! | `pidfile` | none | a file |
 //! | `control` | `/var/run/postern.sock` | the socket that posternctl speaks to, at most 103 bytes |
 //! | `state` | `/var/db/postern` on FreeBSD, `/var/lib/postern` elsewhere | the directory of the journal |
+//! | `always` | none | a list of at most 256 addresses and networks that pass every guard |
+//! | `trial` | `"10m"` | when a new guard is withdrawn that nobody has come through, `"1m"` to `"1d"`, or `"off"` |
 //! | `[door.NAME]` | at least one, at most 1024 | NAME: a letter, then letters, digits, `-`, `_`, at most 24 |
 //!
 //! | in `[door.NAME]` | default | what |
 //! |---|---|---|
-//! | `opens` | | a list of 1 to 64 ports, each once; a door has this or `start_command` |
-//! | `open_for` | must be given with `opens` | how long, `"1s"` to `"7d"` |
-//! | `guard` | `false` | whether a deny rule of ours stands behind; only with `opens` |
+//! | `opens` | | a list of 1 to 64 ports, each once; a door has this, `table` or `start_command` |
+//! | `open_for` | must be given with `opens` or `table` | how long, `"1s"` to `"7d"` |
+//! | `rule` | must be given with ipfw | the number of the pass rule, 1 to 65534 |
+//! | `rules` | | instead: a range of numbers, `"101-199"`, one pass rule for each address |
+//! | `table` | | ipfw, pf: a table of the administrator's, whose rules are his own |
+//! | `guard` | none | the deny rule of ours that stands behind: its number in ipfw, `true` otherwise; the same for all doors with the port, and above their pass rules |
+//! | `to` | `"me"` | ipfw, pf: whom the rules protect: `"me"`, `"any"`, an address or a network; not `rules` with any but `"me"` |
+//! | `on` | the listened interfaces | an interface, or a list: where rules and knocks apply |
+//! | `connections` | any number | so many at once for each address, 1 to 65535 |
+//! | `kill_states` | `false` | pf: whether a lease's end ends the sessions that it let in |
 //! | `start_command` | | run at a grant, `%IP%` stands for the address; at most 65536 bytes |
 //! | `stop_command` | none: the door has no lease | run `cmd_timeout` after the (last) grant |
 //! | `start_command_6` | as `start_command` | the same for IPv6 addresses; empty: nothing is run |
 //! | `stop_command_6` | as `stop_command` | the same for IPv6 addresses; empty: nothing is run |
 //! | `cmd_timeout` | `"10s"` | from start to stop, `"1s"` to `"7d"`; only with `stop_command` |
 //! | `run_limit` | `"60s"` | when a command still running is killed, `"1s"` to `"1h"`; only with `start_command` |
-//! | `max_leases` | `1024` | leases at once, 1 to 65536; not where there is no lease |
+//! | `max_leases` | `1024`, or as many as `rules` has | leases at once, 1 to 65536; not where there is no lease |
 //! | `[[door.NAME.knock]]` | at least one, at most 256 | each opens the door |
 //!
 //! | in `[[door.NAME.knock]]` | default | what |
@@ -44,6 +53,7 @@
 mod door;
 pub(crate) mod keys;
 mod knock;
+mod opens;
 mod reader;
 mod syntax;
 
@@ -60,6 +70,13 @@ use super::mistake::{Mistake, Parsed, Places, Wrong, quote};
 use super::{Config, FirewallKind, LogTo, Port, Protocol, Sequence, Steps, TcpFlags};
 use keys::Kind;
 use reader::{Field, Reader, Table};
+
+/// Packet filters of this system, for messages.
+const HERE: &str = if cfg!(target_os = "freebsd") {
+    "\"ipfw\" or \"pf\""
+} else {
+    "\"nft\""
+};
 
 /// How many mistakes are reported in one go.
 pub const MOST_MISTAKES: usize = 50;
@@ -97,6 +114,12 @@ type Condition = (u8, u8, Duration);
 struct Across {
     /// Paths and the keys that they were given to: no two keys may name the same.
     paths: BTreeMap<PathBuf, String>,
+    /// What `firewall` says, if that is known.
+    firewall: Option<FirewallKind>,
+    /// What `interface` says; empty if that is not known or all are meant.
+    interfaces: Vec<String>,
+    /// Of rules.
+    numbers: Vec<opens::Numbers>,
     /// By first step and target.
     alike: BTreeMap<(Port, Option<IpAddr>), BTreeSet<Condition>>,
 }
@@ -166,7 +189,21 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
         let kind = firewall(reader, &field);
         (field, kind)
     });
+    across.firewall = firewall.as_ref().and_then(|(_, kind)| *kind);
+    across.interfaces = interfaces.clone().unwrap_or_default();
+    if across.interfaces.iter().any(|name| name == "any") {
+        across.interfaces.clear();
+    }
+    let always = match table.get("always") {
+        Some(field) => opens::always(reader, &field),
+        None => Some(Vec::new()),
+    };
+    let trial = match table.get("trial") {
+        Some(field) => trial(reader, &field),
+        None => Some(Some(bounds::TRIAL)),
+    };
     let doors = doors(reader, &table, places, &mut across);
+    opens::check_numbers(reader, &across.numbers);
 
     let opening = doors.iter().find_map(|door| door.opens.as_ref());
     match (&firewall, opening) {
@@ -174,12 +211,12 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
             let what = format!("\"none\" opens no ports, but door {name} has opens");
             reader.refuse(
                 field,
-                Wrong::new(what, "write \"nft\" (or \"memory\" to try it out)"),
+                Wrong::new(what, format!("write {HERE} (or \"memory\" to try it out)")),
             );
         }
         (None, Some((name, span))) if !table.given("firewall") => {
             let what = format!("missing, but door {name} has opens");
-            let right = "write firewall = \"nft\" (or \"memory\" to try it out) at the top";
+            let right = format!("write firewall = {HERE} (or \"memory\" to try it out) at the top");
             reader.note_absent(span, "firewall", Wrong::new(what, right));
         }
         _ => {}
@@ -195,6 +232,8 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
         pidfile,
         control: control.unwrap_or_else(|| bounds::CONTROL.into()),
         state: state.unwrap_or_else(|| bounds::STATE.into()),
+        always: always?,
+        trial: trial?,
         doors: doors
             .into_iter()
             .map(|door| door.door)
@@ -306,6 +345,14 @@ fn log(reader: &Reader<'_>, field: &Field<'_, '_>, across: &mut Across) -> Optio
     }
 }
 
+/// `Some(None)`: off.
+fn trial(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Option<Duration>> {
+    match field.value {
+        DeValue::String(text) if text.as_ref() == "off" => Some(None),
+        _ => reader.duration(field, &bounds::TRIALS).map(Some),
+    }
+}
+
 fn user(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<String> {
     let name = reader.text(field, "write the name of a user in quotes")?;
     let wrong = if name == "root" || name == "toor" || name == "0" {
@@ -326,12 +373,13 @@ fn user(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<String> {
 }
 
 fn firewall(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<FirewallKind> {
-    const RIGHT: &str = "write \"nft\", \"memory\" or \"none\"";
+    const RIGHT: &str = "write \"ipfw\", \"pf\", \"nft\", \"memory\" or \"none\"";
     let what = match reader.text(field, RIGHT)? {
+        "ipfw" => return Some(FirewallKind::Ipfw),
+        "pf" => return Some(FirewallKind::Pf),
         "nft" => return Some(FirewallKind::Nft),
         "memory" => return Some(FirewallKind::Memory),
         "none" => return Some(FirewallKind::None),
-        text @ ("ipfw" | "pf") => format!("this version does not drive {text}"),
         text => format!("{} is no packet filter known here", quote(text)),
     };
     reader.refuse(field, Wrong::new(what, RIGHT));

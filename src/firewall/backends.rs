@@ -7,8 +7,10 @@ use std::time::Duration;
 use crate::config::{Action, Config, Door, FirewallKind};
 
 use super::command::CommandDoors;
+use super::ipfw::Ipfw;
 use super::memory::Memory;
 use super::nft::Nft;
+use super::pf::Pf;
 use super::{Done, Failure, Firewall, Opening, Order, Upkeep};
 
 /// A packet filter and the command doors as one: orders go to what their door needs, and what
@@ -42,7 +44,7 @@ impl Backends {
     pub fn from_config(config: &Config, interfaces: &[String]) -> Result<Backends, Failure> {
         Ok(Backends {
             kind: config.firewall,
-            filter: filter(config.firewall, interfaces)?,
+            filter: filter(config, interfaces)?,
             commands: CommandDoors::new()?,
             retired: None,
             to: Vec::new(),
@@ -53,7 +55,7 @@ impl Backends {
     /// Takes up another configuration, before [`Firewall::establish`] with its doors: what the
     /// old one left running goes on and is still told of.
     pub fn reconfigure(&mut self, config: &Config, interfaces: &[String]) -> Result<(), Failure> {
-        let old = std::mem::replace(&mut self.filter, filter(config.firewall, interfaces)?);
+        let old = std::mem::replace(&mut self.filter, filter(config, interfaces)?);
         if self.kind != config.firewall {
             self.retired = old;
         }
@@ -76,7 +78,9 @@ impl Backends {
             (FirewallKind::Memory, _) => To::Filter,
             (_, Action::Command(_)) => To::Commands,
             (FirewallKind::None, Action::Open(_)) => To::Nowhere,
-            (FirewallKind::Nft, Action::Open(_)) => To::Filter,
+            (FirewallKind::Ipfw | FirewallKind::Pf | FirewallKind::Nft, Action::Open(_)) => {
+                To::Filter
+            }
         }
     }
 
@@ -86,9 +90,12 @@ impl Backends {
     }
 }
 
-fn filter(kind: FirewallKind, interfaces: &[String]) -> Result<Option<Box<dyn Firewall>>, Failure> {
-    Ok(match kind {
-        FirewallKind::Nft => Some(Box::new(Nft::new(interfaces)?)),
+fn filter(config: &Config, interfaces: &[String]) -> Result<Option<Box<dyn Firewall>>, Failure> {
+    let always = &config.always;
+    Ok(match config.firewall {
+        FirewallKind::Ipfw => Some(Box::new(Ipfw::new(interfaces, always)?)),
+        FirewallKind::Pf => Some(Box::new(Pf::new(interfaces, always)?)),
+        FirewallKind::Nft => Some(Box::new(Nft::new(interfaces, always)?)),
         FirewallKind::Memory => Some(Box::new(Memory::new())),
         FirewallKind::None => None,
     })
@@ -197,6 +204,13 @@ impl Firewall for Backends {
         openings.extend(self.commands.openings()?);
         openings.sort_unstable();
         Ok(openings)
+    }
+
+    fn unguard(&mut self) -> Result<Vec<String>, Failure> {
+        match &mut self.filter {
+            Some(filter) => filter.unguard(),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn remove(&mut self) -> Result<(), Failure> {

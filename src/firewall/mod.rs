@@ -8,8 +8,10 @@ use crate::config::Door;
 
 mod backends;
 pub mod command;
+pub mod ipfw;
 pub mod memory;
 pub mod nft;
+pub mod pf;
 pub mod run;
 pub mod sessions;
 
@@ -148,6 +150,14 @@ pub trait Firewall: Send {
 
     /// What stands now, as the packet filter itself says.
     fn openings(&mut self) -> Result<Vec<Opening>, Failure>;
+
+    /// Takes the guards away and leaves the rest, by our marks alone: nothing need have been
+    /// established, so that it can be done where no daemon runs and the configuration is lost.
+    /// What was taken away, in words. The next [`Firewall::establish`] or
+    /// [`Firewall::uphold`] puts back the guards that its doors have.
+    fn unguard(&mut self) -> Result<Vec<String>, Failure> {
+        Ok(Vec::new())
+    }
 
     /// Takes guards, tables, sets away: all of ours and nothing else.
     fn remove(&mut self) -> Result<(), Failure>;

@@ -24,7 +24,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::config::Door;
+use crate::config::{Door, Network};
 
 use super::run;
 use super::sessions::{self, Session};
@@ -81,12 +81,16 @@ pub struct Nft {
 impl Nft {
     /// nftables on these interfaces; `any` or none: all but the loopback. nft is looked for in
     /// [`run::PATH`].
-    pub fn new(interfaces: &[String]) -> Result<Nft, Failure> {
-        Nft::with_path(interfaces, run::PATH)
+    pub fn new(interfaces: &[String], always: &[Network]) -> Result<Nft, Failure> {
+        Nft::with_path(interfaces, always, run::PATH)
     }
 
     /// The same with nft looked for elsewhere.
-    pub fn with_path(interfaces: &[String], path: &str) -> Result<Nft, Failure> {
+    pub fn with_path(
+        interfaces: &[String],
+        _always: &[Network],
+        path: &str,
+    ) -> Result<Nft, Failure> {
         Ok(Nft {
             tool: Tool::new(path),
             on: On::new(interfaces)?,

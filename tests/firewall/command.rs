@@ -295,6 +295,8 @@ fn config(firewall: FirewallKind) -> Config {
         pidfile: None,
         control: "/nonexistent/control".into(),
         state: "/nonexistent/state".into(),
+        always: Vec::new(),
+        trial: None,
         doors: Vec::new(),
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use postern::config::{
-    Action, Commands, Door, Knock, Opens, Port, Protocol, Sequence, Steps, TcpFlags,
+    Action, Commands, Door, Guard, Knock, Opens, Pass, Port, Protocol, Sequence, Steps, TcpFlags,
+    To,
 };
 use postern::firewall::{Opening, Order, What};
 
@@ -32,6 +33,7 @@ fn door(name: &str, action: Action) -> Door {
             target: None,
         })],
         max_leases: 1024,
+        on: Vec::new(),
     }
 }
 
@@ -42,7 +44,14 @@ pub fn opens(name: &str, ports: &[Port], guard: bool) -> Door {
         Action::Open(Opens {
             ports: ports.to_vec(),
             open_for: Duration::from_secs(30),
-            guard,
+            pass: Pass::Ours { rule: None },
+            guard: guard.then(|| Guard {
+                number: None,
+                ports: ports.to_vec(),
+            }),
+            to: To::Me,
+            connections: None,
+            kill_states: false,
         }),
     )
 }

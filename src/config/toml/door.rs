@@ -6,13 +6,22 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
 use super::super::mistake::{Places, Spot, Wrong};
-use super::super::{Action, Commands, Door, Knock, Opens, Port, bounds};
+use super::super::{Action, Commands, Door, Knock, Pass, bounds};
 use super::keys::Kind;
 use super::reader::{Field, Reader, Table, dotted};
-use super::{Across, door_name, joined, knock, length};
+use super::{Across, door_name, joined, knock, length, opens};
 
 /// Keys of doors that open ports, and of doors that run commands.
-const OF_OPENS: [&str; 2] = ["open_for", "guard"];
+const OF_OPENS: [&str; 8] = [
+    "open_for",
+    "table",
+    "rule",
+    "rules",
+    "guard",
+    "to",
+    "connections",
+    "kill_states",
+];
 const OF_COMMANDS: [&str; 6] = [
     "start_command",
     "stop_command",
@@ -26,7 +35,7 @@ const OF_COMMANDS: [&str; 6] = [
 pub(super) struct Read {
     /// `None` where there was a mistake.
     pub door: Option<Door>,
-    /// Its name and where `opens` stands, if it has that.
+    /// Its name and where `opens` or `table` stands, if it has one of them.
     pub opens: Option<(String, Range<usize>)>,
 }
 
@@ -70,14 +79,26 @@ pub(super) fn read(
             places.set(Spot::door(at).key(key), reader.place(&field.span));
         }
     }
-    let action = action(reader, at, &table, places);
+    let action = action(reader, at, &table, places, across);
+    let numbers = match &action {
+        Some(Action::Open(opens)) => match &opens.pass {
+            Pass::Rules(range) => Some(range.len()),
+            Pass::Ours { .. } | Pass::Table(_) => None,
+        },
+        _ => None,
+    };
     let max_leases = match table.get("max_leases") {
-        Some(field) => reader.count(&field, &bounds::LEASES),
-        None => Some(bounds::MAX_LEASES),
+        Some(field) => max_leases(reader, &field, numbers),
+        None => Some(numbers.map_or(bounds::MAX_LEASES, |n| n.min(bounds::MAX_LEASES))),
+    };
+    let on = match table.get("on") {
+        Some(field) => opens::on(reader, &field, &across.interfaces),
+        None => Some(Vec::new()),
     };
     let knocks = knocks(reader, at, &table, places, across);
     let opens = table
         .get("opens")
+        .or_else(|| table.get("table"))
         .map(|field| (name.clone(), field.span.clone()));
     let whole = || {
         Some(Door {
@@ -85,6 +106,7 @@ pub(super) fn read(
             action: action?,
             knocks: knocks?,
             max_leases: max_leases?,
+            on: on?,
         })
     };
     Read {
@@ -98,16 +120,19 @@ fn action(
     at: usize,
     table: &Table<'_, '_>,
     places: &mut Places,
+    across: &mut Across,
 ) -> Option<Action> {
-    match (table.given("opens"), table.given("start_command")) {
+    let opens = table.given("opens") || table.given("table");
+    match (opens, table.given("start_command")) {
         (true, false) => {
             table.refuse(
                 reader,
                 &OF_COMMANDS,
-                "the key has no meaning in a door with opens",
+                "the key has no meaning in a door that opens ports",
                 "leave it out, or make a door with start_command",
             );
-            opens(reader, at, table, places).map(Action::Open)
+            let (firewall, numbers) = (across.firewall, &mut across.numbers);
+            opens::read(reader, at, table, firewall, places, numbers).map(Action::Open)
         }
         (false, true) => {
             table.refuse(
@@ -122,7 +147,7 @@ fn action(
             table.refuse(
                 reader,
                 &["start_command"],
-                "a door cannot have both opens and start_command",
+                "a door cannot have a start_command besides",
                 "make two doors",
             );
             None
@@ -138,66 +163,16 @@ fn action(
     }
 }
 
-fn opens(
-    reader: &Reader<'_>,
-    at: usize,
-    table: &Table<'_, '_>,
-    places: &mut Places,
-) -> Option<Opens> {
-    let ports = table
-        .get("opens")
-        .and_then(|field| ports(reader, at, &field, places));
-    let open_for = match table.get("open_for") {
-        Some(field) => reader.duration(&field, &bounds::OPEN_FOR),
-        None => {
-            if !table.given("open_for") {
-                let wrong = Wrong::new("missing", "write how long, such as open_for = \"30s\"");
-                reader.note_absent(&table.span, table.dotted("open_for"), wrong);
-            }
-            None
-        }
-    };
-    let guard = match table.get("guard") {
-        Some(field) => reader.boolean(&field),
-        None => Some(false),
-    };
-    Some(Opens {
-        ports: ports?,
-        open_for: open_for?,
-        guard: guard?,
-    })
-}
-
-fn ports(
-    reader: &Reader<'_>,
-    at: usize,
-    field: &Field<'_, '_>,
-    places: &mut Places,
-) -> Option<Vec<Port>> {
-    let items = reader.list(field, "write a list of ports such as [\"22/tcp\"]")?;
-    if !bounds::OPENS.contains(&items.len()) {
-        let what = length(items.len(), "ports");
-        let right = format!("write {} to {}", bounds::OPENS.start(), bounds::OPENS.end());
+/// `numbers`: how many rules there may be, where each lease takes one.
+fn max_leases(reader: &Reader<'_>, field: &Field<'_, '_>, numbers: Option<usize>) -> Option<usize> {
+    let count = reader.count(field, &bounds::LEASES)?;
+    if let Some(numbers) = numbers.filter(|&numbers| count > numbers) {
+        let what = format!("rules has {numbers} numbers, one for each lease");
+        let right = format!("write {numbers} at most, or more numbers");
         reader.refuse(field, Wrong::new(what, right));
         return None;
     }
-    let mut ports: Vec<Port> = Vec::new();
-    let mut whole = true;
-    for (item_at, item) in items.iter().enumerate() {
-        places.set(
-            Spot::door(at).key("opens").item(item_at),
-            reader.place(&item.span),
-        );
-        match reader.port(item) {
-            Some(port) if ports.contains(&port) => {
-                let what = format!("{port} stands here twice");
-                reader.refuse(item, Wrong::new(what, "name each port once"));
-            }
-            Some(port) => ports.push(port),
-            None => whole = false,
-        }
-    }
-    whole.then_some(ports)
+    Some(count)
 }
 
 fn commands(reader: &Reader<'_>, table: &Table<'_, '_>) -> Option<Commands> {

@@ -1,6 +1,6 @@
 //! Doors -> the sets and rules that make them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::config::{Action, Door, Port, Protocol};
@@ -94,18 +94,7 @@ pub struct Layout {
 impl Layout {
     /// What these doors want on these interfaces.
     pub fn new(doors: &[Door], on: &On) -> Result<Layout, Failure> {
-        // Whether any door that opens the port wants it guarded.
-        let mut guards: BTreeMap<Port, bool> = BTreeMap::new();
-        for (_, opens) in doors.iter().filter_map(opens) {
-            for &port in &opens.ports {
-                *guards.entry(port).or_default() |= opens.guard;
-            }
-        }
-        let guarded: Vec<Port> = guards
-            .into_iter()
-            .filter(|&(_, guard)| guard)
-            .map(|(port, _)| port)
-            .collect();
+        let guarded = Vec::from_iter(crate::config::guarded(doors));
         let tcp = |ports: &[Port]| numbers(ports, Protocol::Tcp);
 
         let mut layout = Layout {

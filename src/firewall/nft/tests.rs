@@ -1,18 +1,27 @@
-use crate::config::{Action, Opens, Port, Protocol};
+use crate::config::{Action, Guard, Opens, Pass, Port, Protocol, To};
 
 use super::*;
 
 fn door(name: &str, ports: &[(Protocol, u16)], guard: bool) -> Door {
+    let ports: Vec<Port> = ports
+        .iter()
+        .map(|&(protocol, number)| Port { protocol, number })
+        .collect();
     Door {
         name: name.to_owned(),
         action: Action::Open(Opens {
-            ports: ports
-                .iter()
-                .map(|&(protocol, number)| Port { protocol, number })
-                .collect(),
+            guard: guard.then(|| Guard {
+                number: None,
+                ports: ports.clone(),
+            }),
+            ports,
             open_for: Duration::from_secs(30),
-            guard,
+            pass: Pass::Ours { rule: None },
+            to: To::Me,
+            connections: None,
+            kill_states: false,
         }),
+        on: Vec::new(),
         knocks: Vec::new(),
         max_leases: 1024,
     }

@@ -7,7 +7,7 @@ fn without_nft_everything_fails_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     let mut tables = Tables::new();
-    tables.firewall = Nft::with_path(&[], path).unwrap();
+    tables.firewall = Nft::with_path(&[], &[], path).unwrap();
     let failure = tables.firewall.establish(&doors(), &[]).unwrap_err();
     assert_eq!(
         failure.to_string(),
@@ -66,7 +66,7 @@ fn a_failure_is_retried_once_and_told_with_its_words() {
     );
     let fail = |times: &str| std::fs::write(&tries, format!("{times}\n")).unwrap();
     fail("0");
-    tables.firewall = Nft::with_path(&[INTERFACE.to_owned()], path).unwrap();
+    tables.firewall = Nft::with_path(&[INTERFACE.to_owned()], &[], path).unwrap();
     tables.firewall.establish(&doors(), &[]).unwrap();
     fail("1");
     tables.obey(&[open(0, CLIENT_4, 600)]);
@@ -99,7 +99,7 @@ fn orders_cost_one_process() {
             log.display()
         ),
     );
-    tables.firewall = Nft::with_path(&[INTERFACE.to_owned()], path).unwrap();
+    tables.firewall = Nft::with_path(&[INTERFACE.to_owned()], &[], path).unwrap();
     tables.firewall.establish(&doors(), &[]).unwrap();
     let mut run = |orders: &[Order]| {
         let _ = std::fs::remove_file(&log);

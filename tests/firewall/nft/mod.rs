@@ -42,7 +42,7 @@ impl Tables {
 }
 
 fn fresh() -> Nft {
-    Nft::new(&[INTERFACE.to_owned()]).unwrap()
+    Nft::new(&[INTERFACE.to_owned()], &[]).unwrap()
 }
 
 fn doors() -> Vec<Door> {

@@ -181,7 +181,7 @@ fn all_interfaces_but_the_loopback() {
     let mut tables = Tables::new();
     let _ssh = listen(22);
     tables.firewall.establish(&doors(), &[]).unwrap();
-    tables.firewall = Nft::new(&["any".to_owned()]).unwrap();
+    tables.firewall = Nft::new(&["any".to_owned()], &[]).unwrap();
     tables.firewall.establish(&doors(), &[]).unwrap();
     let text = ruleset();
     assert!(

@@ -18,7 +18,7 @@ fn transactions() {
     );
     let mut tables = Tables::new();
     let path = dir.path().to_str().unwrap();
-    let make = || Nft::with_path(&[INTERFACE.to_owned(), "em1".to_owned()], path).unwrap();
+    let make = || Nft::with_path(&[INTERFACE.to_owned(), "em1".to_owned()], &[], path).unwrap();
     tables.firewall = make();
     let ssh = listen(22);
     let client = tables.net.reach("10.77.0.2:40000", SERVER_4, 22);

@@ -1,0 +1,3 @@
+//! A double of FreeBSD's ipfw(8), for tests.
+
+fn main() {}
