@@ -35,8 +35,8 @@ pub const DOORS: RangeInclusive<usize> = 1..=1024;
 /// Knocks of a door.
 pub const KNOCKS: RangeInclusive<usize> = 1..=256;
 
-/// Different pairs of flag condition and timeout among sequences that share first step and
-/// target: so many attempts one packet may begin.
+/// Different triples of flag condition, timeout and interfaces among sequences that share first
+/// step and target: so many attempts one packet may begin.
 pub const ALIKE: usize = 4;
 
 /// Ports that one door opens.

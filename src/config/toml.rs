@@ -48,7 +48,7 @@
 //!
 //! A sequence whose every step is the port just above (or just below) the last is refused: a
 //! port sweep would open it, since no trap fits between. Among sequences with the same first
-//! step and `target` there may be 4 different pairs of `tcpflags` and `seq_timeout`.
+//! step and `target` there may be 4 that differ in `tcpflags`, `seq_timeout` or `on`.
 
 mod door;
 pub(crate) mod keys;
@@ -66,7 +66,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::bounds;
-use super::mistake::{Mistake, Parsed, Places, Wrong, quote};
+use super::mistake::{Mistake, Parsed, Places, Spot, Wrong, quote};
 use super::{Config, FirewallKind, LogTo, Port, Protocol, Sequence, Steps, TcpFlags};
 use keys::Kind;
 use reader::{Field, Reader, Table};
@@ -106,8 +106,8 @@ pub fn read(file: &str, text: &str) -> Result<Parsed, Vec<Mistake>> {
     }
 }
 
-/// Mask and value of the flag condition, and timeout.
-type Condition = (u8, u8, Duration);
+/// Mask and value of the flag condition, timeout, and interfaces.
+type Condition = (u8, u8, Duration, Vec<String>);
 
 /// What is looked at across doors.
 #[derive(Default)]
@@ -118,6 +118,8 @@ struct Across {
     firewall: Option<FirewallKind>,
     /// What `interface` says; empty if that is not known or all are meant.
     interfaces: Vec<String>,
+    /// What `on` says of the door being read.
+    on: Vec<String>,
     /// Of rules.
     numbers: Vec<opens::Numbers>,
     /// By first step and target.
@@ -150,16 +152,16 @@ impl Across {
             false => TcpFlags { mask: 0, value: 0 },
         };
         let alike = self.alike.entry((first, sequence.target)).or_default();
-        let pair = (flags.mask, flags.value, sequence.timeout);
+        let pair = (flags.mask, flags.value, sequence.timeout, self.on.clone());
         if alike.len() < bounds::ALIKE || alike.contains(&pair) {
             alike.insert(pair);
             return;
         }
         let what = format!(
-            "more than {} pairs of tcpflags and seq_timeout among sequences that begin with {first}",
+            "more than {} sequences that begin with {first} differ in tcpflags, seq_timeout or on",
             bounds::ALIKE
         );
-        let right = "give it the tcpflags and seq_timeout of another, or begin otherwise";
+        let right = "give it what another has, or begin otherwise";
         reader.refuse(field, Wrong::new(what, right));
     }
 }
@@ -195,7 +197,10 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
         across.interfaces.clear();
     }
     let always = match table.get("always") {
-        Some(field) => opens::always(reader, &field),
+        Some(field) => {
+            places.set(Spot::default().key("always"), reader.place(&field.span));
+            opens::always(reader, &field)
+        }
         None => Some(Vec::new()),
     };
     let trial = match table.get("trial") {

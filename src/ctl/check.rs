@@ -225,8 +225,8 @@ fn open_to_sweeps(name: &str, parsed: &Parsed, lists: &Lists) -> Vec<Finding> {
     };
     let unwatched = knocks.unwatched().map(|watch| {
         let message = "not listened to: too many sequences begin with the same step but have \
-                       other tcpflags or another seq_timeout; give them the same, or let it \
-                       begin with another step";
+                       other tcpflags, another seq_timeout or another on; give them the same, \
+                       or let it begin with another step";
         finding(watch, message.to_owned())
     });
     let swept = knocks
