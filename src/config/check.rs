@@ -209,7 +209,8 @@ impl<'c> Check<'c> {
     }
 }
 
-fn key_of(config: &Config, spot: Spot) -> String {
+/// The key of a part of a configuration as people write it: `door.ssh.guard`.
+pub fn key_of(config: &Config, spot: Spot) -> String {
     let mut key = String::new();
     if let Some(door) = spot.door.and_then(|at| config.doors.get(at)) {
         key = format!("door.{}", door.name);

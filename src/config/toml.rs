@@ -169,6 +169,11 @@ impl Across {
 fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<Config> {
     let table = Table::new(reader, String::new(), 0..0, Kind::Top, tree);
     let mut across = Across::default();
+    for &key in Kind::Top.keys() {
+        if let Some(field) = table.get(key) {
+            places.set(Spot::default().key(key), reader.place(&field.span));
+        }
+    }
     let mut path = |key, bounds| {
         let field = table.get(key)?;
         let path = reader.path(&field, bounds)?;
@@ -197,10 +202,7 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
         across.interfaces.clear();
     }
     let always = match table.get("always") {
-        Some(field) => {
-            places.set(Spot::default().key("always"), reader.place(&field.span));
-            opens::always(reader, &field)
-        }
+        Some(field) => opens::always(reader, &field),
         None => Some(Vec::new()),
     };
     let trial = match table.get("trial") {

@@ -65,6 +65,9 @@ enum Command {
     Check {
         /// The configuration file, instead of -c
         file: Option<PathBuf>,
+        /// Look at the packet filter's rules and settings as well, and say what stands in the way
+        #[arg(long)]
+        live: bool,
     },
     /// Say who is let in, where and until when
     List,
@@ -137,7 +140,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
     let Global { config, json, .. } = &cli.global;
     match &cli.command {
-        Command::Check { file } => check::run(file.as_deref().unwrap_or(config), *json, out),
+        Command::Check { file, live } => {
+            check::run(file.as_deref().unwrap_or(config), *live, *json, out)
+        }
         Command::List => list::run(&socket(&cli.global), *json, out),
         Command::Status => status::run(&socket(&cli.global), *json, out),
         Command::Close { address, door } => {
