@@ -15,7 +15,7 @@
 //! | `state` | `/var/db/postern` on FreeBSD, `/var/lib/postern` elsewhere | the directory of the journal |
 //! | `always` | none | a list of at most 256 addresses and networks that pass every guard |
 //! | `trial` | `"10m"` | when a new guard is withdrawn that nobody has come through, `"1m"` to `"1d"`, or `"off"` |
-//! | `[door.NAME]` | at least one, at most 1024 | NAME: a letter, then letters, digits, `-`, `_`, at most 24 |
+//! | `[door.NAME]` | at least one, at most 1024 | NAME: a letter, then letters, digits, `-`, `_`, at most 24; not `always` and `running` |
 //!
 //! | in `[door.NAME]` | default | what |
 //! |---|---|---|
@@ -393,6 +393,9 @@ fn firewall(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<FirewallKind> 
     None
 }
 
+/// Names that tables of ours bear which are no door's.
+const RESERVED: [&str; 2] = ["always", "running"];
+
 /// Whether this can be the name of a door.
 ///
 /// # Errors
@@ -403,7 +406,10 @@ pub fn door_name(name: &str) -> Result<(), Wrong> {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    if fits {
+    if fits && RESERVED.contains(&name) {
+        let what = format!("{} is a table of our own in the packet filter", quote(name));
+        Err(Wrong::new(what, "give the door another name"))
+    } else if fits {
         Ok(())
     } else {
         Err(Wrong::new(
