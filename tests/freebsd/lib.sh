@@ -113,10 +113,15 @@ past() {
 
 # says TEXT COMMAND...: whether the command prints the text somewhere.
 says() {
-    local text
+    local text said
     text=$1
     shift
-    "$@" 2>&1 | grep -F -e "$text"
+    said=$("$@" 2>&1)
+    printf '%s\n' "$said"
+    case $said in
+        *"$text"*) ;;
+        *) return 1 ;;
+    esac
 }
 
 # same WHAT EXPECTED FOUND: two texts that have to be equal.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# shellcheck disable=SC1091 # the files that it sources are checked by themselves
+# shellcheck disable=SC1090,SC1091 # the files that it sources are checked by themselves
 # What Linux cannot show: posternd on a FreeBSD kernel with its real ipfw and pf.
 #
 #   sh tests/freebsd/run.sh BINDIR [ipfw numbers repair trial gateway pf live]
@@ -16,10 +16,7 @@
 # Prints TAP. The last line says how many passed and failed.
 set -u
 umask 077
-PATH=/sbin:/bin:/usr/sbin:/usr/bin
-export PATH
-unset LC_ALL LANG
-export LC_ALL=C
+export PATH=/sbin:/bin:/usr/sbin:/usr/bin LC_ALL=C
 
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -50,6 +47,7 @@ done
 work=$(mktemp -d "${TMPDIR:-/tmp}/postern-test.XXXXXX") || cannot "no directory can be made"
 . "$here/lib.sh"
 . "$here/lab.sh"
+. "$here/lines.sh"
 
 cleanup() {
     trap '' HUP INT TERM
