@@ -102,6 +102,7 @@ machine() {
 
 raze_lab() {
     stop_all
+    [ ! -s "$work/near" ] || raze_far
     if srv true 2>/dev/null; then
         srv pfctl -q -d
         # Interfaces go home before their jails end: later it happens at a time of the kernel's.

@@ -1,6 +1,8 @@
 # shellcheck shell=sh disable=SC2154,SC2086 # lab.sh sets the names; addresses are words
 # What ipfw shows of ours, and the door that most tests use.
 
+guard_at=00102
+
 # line NAME [NUMBER ADDRESS]: a line of `ipfw list`, as FreeBSD 12.1 prints it.
 line() {
     case $1 in
@@ -10,14 +12,14 @@ line() {
             "limit src-addr 1 :postern_ssh // postern:ssh" ;;
         mail) echo "00100 allow tcp from table(postern_mail) to me 22,80 in recv $srv_if setup" \
             "keep-state :postern_mail // postern:mail" ;;
-        always) echo "00102 allow tcp from table(postern_always) to me 22 in recv $srv_if" \
+        always) echo "$guard_at allow tcp from table(postern_always) to me 22 in recv $srv_if" \
             "// postern: always" ;;
-        running) echo "00102 allow tcp from any to me 22 in recv $srv_if" \
+        running) echo "$guard_at allow tcp from any to me 22 in recv $srv_if" \
             "flow table(postern_running) // postern: running" ;;
-        guard) echo "00102 deny tcp from any to me 22 in recv $srv_if // postern: guard" ;;
+        guard) echo "$guard_at deny tcp from any to me 22 in recv $srv_if // postern: guard" ;;
         udp-pass) echo "00101 allow udp from table(postern_dns) to me 53 in recv $srv_if" \
             "keep-state :postern_dns // postern:dns" ;;
-        udp-guard) echo "00102 deny udp from any to me 53 in recv $srv_if // postern: guard" ;;
+        udp-guard) echo "$guard_at deny udp from any to me 53 in recv $srv_if // postern: guard" ;;
         numbered) echo "$2 allow tcp from $3 to me 22 in recv $srv_if setup" \
             "keep-state :postern_ssh // postern:ssh until TIME" ;;
     esac

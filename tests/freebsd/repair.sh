@@ -14,7 +14,7 @@ begun() {
 # All that a door promises.
 as_before() {
     lists pass running guard
-    must in_table postern_ssh "$friend4/32 "
+    wait_for 30 "$friend4 is in table postern_ssh" in_table postern_ssh "$friend4/32 "
     goes_on first
     opens $friend4
     kept_out $stranger4
