@@ -1,5 +1,5 @@
 #!/bin/sh
-# shellcheck disable=SC1090,SC1091 # the files that it sources are checked by themselves
+# shellcheck disable=SC1090,SC1091,SC2154 # the files that it sources are checked by themselves
 # What Linux cannot show: posternd on a FreeBSD kernel with its real ipfw and pf.
 #
 #   sh tests/freebsd/run.sh BINDIR [ipfw numbers repair trial gateway pf live]
