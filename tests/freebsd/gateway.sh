@@ -29,7 +29,7 @@ raze_far() {
         ifconfig "$(sed 's/a$/b/' "$work/near")" -vnet "$far_jail"
     fi
     jail -r "$far_jail"
-    [ ! -s "$work/near" ] || ifconfig "$(cat "$work/near")" destroy
+    [ ! -s "$work/near" ] || destroy "$(cat "$work/near")"
     rm -f "$work/near"
 } >/dev/null 2>&1
 

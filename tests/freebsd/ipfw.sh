@@ -255,7 +255,7 @@ ipfw_article() {
     configure none <<EOF
 [door.ssh]
 start_command = "/sbin/ipfw -q add 00101 pass proto tcp src-ip %IP% dst-port 22"
-stop_command = "/sbin/ipfw -q delete 00101"
+stop_command = "/sbin/ipfw -q delete 00101 pass proto tcp src-ip %IP% dst-port 22"
 start_command_6 = ""
 stop_command_6 = ""
 cmd_timeout = "${lease}s"

@@ -15,9 +15,9 @@ stranger4=10.9.0.3
 stranger6=fd00:9::3
 steps='7143 2912/udp 9001 6044'
 # How long nc tries. An open port takes far less.
-try=$((3 * slow))
+try=$((2 + slow))
 # A lease whose end is waited for.
-lease=$((15 * slow))
+lease=$((20 * slow))
 
 # srv COMMAND...: on the server.
 srv() {
@@ -113,8 +113,19 @@ raze_lab() {
         ifconfig "$cli_if" -vnet "$cli_jail"
         jail -r "$cli_jail"
     fi
-    [ -z "$srv_if" ] || ifconfig "$srv_if" destroy
+    [ -z "$srv_if" ] || destroy "$srv_if"
 } >/dev/null 2>&1
+
+# destroy INTERFACE: it may be a moment until a jail has given it back.
+destroy() {
+    local tries
+    tries=0
+    until ifconfig "$1" destroy; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 50 ] || return
+        sleep 0.2
+    done
+}
 
 # stop_all: posternd and all sessions, whoever began them.
 stop_all() {

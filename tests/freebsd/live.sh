@@ -46,7 +46,6 @@ live_pf() {
     ssh_door 1h | sed -e '/^rule = /d' -e 's/^guard = .*/guard = true/' | configure pf
     must srv pfctl -q -f "$work/pf.conf"
     must srv pfctl -q -e
-    start
     told 'anchor "?postern'
     must srv pfctl -q -d
     told '[Nn]ot enabled|[Dd]isabled'

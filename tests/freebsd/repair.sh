@@ -58,7 +58,7 @@ repair_restart() {
     # What `service ipfw restart` does, with the rules of the type "open": the script itself
     # would take the host's rc.conf.
     must srv sysctl net.inet.ip.fw.enable=0 net.inet6.ip6.fw.enable=0
-    must srv sh /etc/rc.firewall open
+    srv sh /etc/rc.firewall open >"$work/last" 2>&1
     must srv sysctl net.inet.ip.fw.enable=1 net.inet6.ip6.fw.enable=1
     must says '65000 allow ip from any to any' srv ipfw list
     as_before
