@@ -55,12 +55,14 @@ repair_at_grant() {
 repair_restart() {
     [ -r /etc/rc.firewall ] || skip "there is no /etc/rc.firewall"
     begun
-    # What `service ipfw restart` does, with the rules of the type "open": the script itself
-    # would take the host's rc.conf.
+    # What `service ipfw restart` does where rc.conf says firewall_type="open". The two variables
+    # keep the host's rc.conf out of it.
     must srv sysctl net.inet.ip.fw.enable=0 net.inet6.ip6.fw.enable=0
-    srv sh /etc/rc.firewall open >"$work/last" 2>&1
+    srv env source_rc_confs_defined=yes _rc_conf_loaded=true sh /etc/rc.firewall open \
+        >"$work/last" 2>&1
     must srv sysctl net.inet.ip.fw.enable=1 net.inet6.ip6.fw.enable=1
     must says '65000 allow ip from any to any' srv ipfw list
+    must says '00100 allow ip from any to any via lo0' srv ipfw list
     as_before
 }
 
