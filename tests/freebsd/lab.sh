@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC3043,SC2154,SC2034 # FreeBSD's sh has local; run.sh sets bin and work
+# shellcheck shell=sh disable=SC3043,SC2154,SC2034 # sh has local; run.sh sets bin and work
 # Two machines: vnet jails joined by an epair, the server with posternd and the filters, and a
 # client with two addresses of each family, the friend's and the stranger's. The host's own
 # filters are not touched.
