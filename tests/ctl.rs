@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread::{self, JoinHandle};
 
-use postern::daemon::control::{DoorView, InterfaceView, LeaseView, Response, StatusView};
+use postern::daemon::control::{
+    DoorView, GuardState, GuardView, InterfaceView, LeaseView, Response, StatusView,
+};
 use postern::knock::Counters;
 use tempfile::TempDir;
 
@@ -98,6 +100,20 @@ fn leases() -> Vec<LeaseView> {
     ]
 }
 
+fn guards() -> Vec<GuardView> {
+    let guard = |guard: &str, state, until: Option<&str>| GuardView {
+        guard: guard.into(),
+        state,
+        until: until.map(str::to_owned),
+    };
+    let until = Some("2026-11-21T20:25:00Z");
+    vec![
+        guard("nft 22/tcp to me on xl0", GuardState::Confirmed, None),
+        guard("nft 80/tcp to me on xl0", GuardState::Trial, until),
+        guard("nft 443/tcp to me on xl0", GuardState::Withdrawn, None),
+    ]
+}
+
 fn status() -> StatusView {
     StatusView {
         version: "0.1.0".into(),
@@ -118,6 +134,7 @@ fn status() -> StatusView {
             },
         ],
         firewall: "nft".into(),
+        guards: guards(),
         doors: vec![
             DoorView {
                 name: "ssh".into(),
@@ -216,18 +233,26 @@ fn reload() {
         "state: later",
     ];
     let warnings = warnings.map(str::to_owned).to_vec();
-    let response = Response::Reloaded(warnings);
+    let response = Response::Reloaded {
+        warnings,
+        guards: guards(),
+    };
     let (output, asked) = Double::answering(&response).ask(&["reload"]);
     assert_eq!(asked, "{\"do\":\"reload\"}\n");
     let expected = "/etc/postern.toml:9:1: warning: door.ssh.open_for: long\n\
                     warning: state: later\n\
-                    the new configuration is in force\n";
+                    the new configuration is in force\n\
+                    guard nft 80/tcp to me on xl0: on trial until 2026-11-21T20:25:00Z; \
+                    knock and connect, or run posternctl confirm\n\
+                    guard nft 443/tcp to me on xl0: withdrawn; posternctl confirm puts it back, \
+                    posternctl reload on trial\n";
     ended(&output, 0, expected, "");
 
     let (output, _) = Double::answering(&response).ask(&["reload", "--json"]);
-    let expected = "{\"warnings\":[\"/etc/postern.toml:9:1: warning: door.ssh.open_for: long\",\
-                    \"state: later\"]}\n";
-    ended(&output, 0, expected, "");
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all["warnings"][1], "state: later");
+    assert_eq!(all["guards"][1]["state"], "trial");
+    assert_eq!(all["guards"][1]["until"], "2026-11-21T20:25:00Z");
 
     let response = Response::Error("a.toml:1:1: one\na.toml:2:1: two".into());
     let (output, _) = Double::answering(&response).ask(&["reload"]);

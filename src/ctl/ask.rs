@@ -15,6 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// No answer is longer: some 200 bytes a lease, 1024 leases a door, doors by the dozen.
 const LONGEST: u64 = 64 << 20;
 
+/// Whether nobody listens at the socket: posternd does not run.
+pub fn is_silent(socket: &Path) -> bool {
+    let silent = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+    UnixStream::connect(socket).is_err_and(|why| silent.contains(&why.kind()))
+}
+
 /// Asks. [`Response::Error`] is given back as a problem of status `refused`.
 pub fn ask(socket: &Path, request: &Request, refused: u8) -> Result<Response, Problem> {
     let name = socket.display();
