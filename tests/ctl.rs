@@ -261,6 +261,37 @@ fn reload() {
 }
 
 #[test]
+fn confirm_and_unguard() {
+    let guards = || vec!["nft 22/tcp to me on xl0".to_owned()];
+    let (output, asked) = Double::answering(&Response::Confirmed(guards())).ask(&["confirm"]);
+    assert_eq!(asked, "{\"do\":\"confirm\"}\n");
+    ended(&output, 0, "guard nft 22/tcp to me on xl0: confirmed\n", "");
+    let (output, _) = Double::answering(&Response::Confirmed(Vec::new())).ask(&["confirm"]);
+    ended(&output, 0, "no guard was on trial or withdrawn\n", "");
+    let refusal = Response::Error("nothing is confirmed: no nft".into());
+    let (output, _) = Double::answering(&refusal).ask(&["confirm"]);
+    ended(
+        &output,
+        69,
+        "",
+        "posternctl: nothing is confirmed: no nft\n",
+    );
+
+    let (output, asked) = Double::answering(&Response::Unguarded(guards())).ask(&["unguard"]);
+    assert_eq!(asked, "{\"do\":\"unguard\"}\n");
+    let expected = "guard nft 22/tcp to me on xl0: taken away\n\
+                    no guard stands now; posternctl confirm puts them back for good\n";
+    ended(&output, 0, expected, "");
+    let (output, _) = Double::answering(&Response::Unguarded(Vec::new())).ask(&["unguard"]);
+    ended(&output, 0, "no guard stood\n", "");
+    let (output, _) = Double::answering(&Response::Unguarded(guards())).ask(&["unguard", "--json"]);
+    let expected = "{\"taken\":[\"guard nft 22/tcp to me on xl0\"]}\n";
+    ended(&output, 0, expected, "");
+    let (output, _) = Double::answering(&Response::Closed(1)).ask(&["unguard"]);
+    assert_eq!(output.status.code(), Some(76));
+}
+
+#[test]
 fn whoever_answers_may_not_be_posternd() {
     for answer in ["hello\n", "{\"closed\":1}\n", "{\"leases\":", "\n"] {
         let (output, _) = Double::saying(answer.into()).ask(&["list"]);

@@ -9,13 +9,12 @@ use crate::daemon::control::{Request, Response};
 use crate::exit;
 
 pub fn run(config: &Path, socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
-    let offline = ask::is_silent(socket);
-    let confirmed = match offline {
-        true => in_the_file(config)?,
-        false => match ask::ask(socket, &Request::Confirm, exit::UNAVAILABLE)? {
-            Response::Confirmed(confirmed) => confirmed,
-            _ => return Err(ask::foreign(socket)),
-        },
+    let answer = ask::ask_if_it_runs(socket, &Request::Confirm, exit::UNAVAILABLE)?;
+    let offline = answer.is_none();
+    let confirmed = match answer {
+        None => in_the_file(config)?,
+        Some(Response::Confirmed(confirmed)) => confirmed,
+        Some(_) => return Err(ask::foreign(socket)),
     };
     if json {
         json_line(&serde_json::json!({ "confirmed": confirmed }), out)?;

@@ -15,14 +15,14 @@ use crate::firewall::pf::Pf;
 use crate::firewall::{Backends, Failure, Firewall, run as programs};
 
 pub fn run(config: &Path, socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
-    let (taken, problems) = match ask::is_silent(socket) {
-        true => without_posternd(config)?,
-        false => match ask::ask(socket, &Request::Unguard, exit::UNAVAILABLE)? {
-            Response::Unguarded(guards) => {
-                (guards.iter().map(|g| format!("guard {g}")).collect(), None)
-            }
-            _ => return Err(ask::foreign(socket)),
-        },
+    let answer = ask::ask_if_it_runs(socket, &Request::Unguard, exit::UNAVAILABLE)?;
+    let (taken, problem) = match answer {
+        None => without_posternd(config)?,
+        Some(Response::Unguarded(guards)) => {
+            let guards = guards.iter().map(|guard| format!("guard {guard}"));
+            (guards.collect(), None)
+        }
+        Some(_) => return Err(ask::foreign(socket)),
     };
     if json {
         json_line(&serde_json::json!({ "taken": taken }), out)?;
@@ -30,7 +30,7 @@ pub fn run(config: &Path, socket: &Path, json: bool, out: &mut impl Write) -> Re
         for what in &taken {
             writeln!(out, "{what}: taken away")?;
         }
-        match &problems {
+        match &problem {
             None if taken.is_empty() => writeln!(out, "no guard stood")?,
             None => writeln!(
                 out,
@@ -39,7 +39,7 @@ pub fn run(config: &Path, socket: &Path, json: bool, out: &mut impl Write) -> Re
             Some(_) => {}
         }
     }
-    problems.map_or(Ok(exit::OK), Err)
+    problem.map_or(Ok(exit::OK), Err)
 }
 
 /// What was taken away, and what went wrong. Whatever goes wrong, the guards go first.
