@@ -242,8 +242,8 @@ fn reload() {
     let expected = "/etc/postern.toml:9:1: warning: door.ssh.open_for: long\n\
                     warning: state: later\n\
                     the new configuration is in force\n\
-                    guard nft 80/tcp to me on xl0: on trial until 2026-11-21T20:25:00Z; \
-                    knock and connect, or run posternctl confirm\n\
+                    guard nft 80/tcp to me on xl0: on trial until 2026-11-21T20:25:00Z, \
+                    then withdrawn; knock and connect, or run posternctl confirm, to keep it\n\
                     guard nft 443/tcp to me on xl0: withdrawn; posternctl confirm puts it back, \
                     posternctl reload on trial\n";
     ended(&output, 0, expected, "");

@@ -1,5 +1,6 @@
 //! What is done in posternd's place while it does not run.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
@@ -73,10 +74,13 @@ impl State {
         })
     }
 
-    /// How it stands with the guards.
+    /// How it stands with the guards; a damaged file is said to be so.
     pub fn trials(&self) -> Result<Trials, Problem> {
         let path = self.directory.join(TRIAL);
         let found = Trials::read(&path, &self.boot).map_err(|e| failed(&path, &e))?;
+        if let Some(why) = found.damaged {
+            let _ = writeln!(io::stderr(), "posternctl: {}: {why}", path.display());
+        }
         Ok(found.trials)
     }
 
@@ -90,7 +94,7 @@ impl State {
 }
 
 /// The system refused a file.
-pub fn failed(path: &Path, e: &std::io::Error) -> Problem {
+pub fn failed(path: &Path, e: &io::Error) -> Problem {
     Problem::new(
         exit::OSERR,
         format!("{}: {}", path.display(), exit::words(e)),

@@ -157,7 +157,8 @@ impl fmt::Display for GuardView {
         match self.state {
             GuardState::Trial => write!(
                 f,
-                "on trial until {until}; knock and connect, or run posternctl confirm"
+                "on trial until {until}, then withdrawn; knock and connect, or run posternctl \
+                 confirm, to keep it"
             ),
             GuardState::Confirmed => f.write_str("confirmed"),
             GuardState::Withdrawn => f.write_str(

@@ -108,7 +108,7 @@ struct Stored {
     guards: BTreeMap<Key, State>,
 }
 
-/// What a guard's file said.
+/// What the file said.
 #[derive(Debug)]
 pub struct Found {
     /// How it stands.

@@ -80,24 +80,12 @@ impl Monitor {
         })
     }
 
-    /// Says which guards are on trial, and how to confirm them.
+    /// Says which guards are on trial or withdrawn, and what to do.
     pub(super) fn say_trials(&mut self) {
         for guard in self.guards() {
-            let GuardView { guard, until, .. } = &guard;
-            if let Some(until) = until {
-                let text = format!(
-                    "guard {guard}: on trial until {until}, then withdrawn: knock and connect, or \
-                     run posternctl confirm"
-                );
-                self.log.line(Level::Warning, &text);
+            if guard.state != GuardState::Confirmed {
+                self.log.line(Level::Warning, &guard.to_string());
             }
-        }
-        let withdrawn = |g: &GuardView| g.state == GuardState::Withdrawn;
-        for GuardView { guard, .. } in self.guards().into_iter().filter(withdrawn) {
-            let text = format!(
-                "guard {guard}: withdrawn: posternctl confirm puts it back, posternctl reload on trial"
-            );
-            self.log.line(Level::Warning, &text);
         }
     }
 
@@ -172,10 +160,11 @@ impl Monitor {
 
     /// Looks at sessions when it is time to, and ends trials that are over.
     pub(super) fn watch_trials(&mut self, now: Time) {
-        if self.guards.trials.next_end().is_none() {
+        let Some(end) = self.guards.trials.next_end() else {
             return;
-        }
-        if self.leases.next_end().is_some() && self.guards.look_at <= now {
+        };
+        let due = self.guards.look_at.min(end) <= now;
+        if due && self.leases.next_end().is_some() {
             self.guards.look_at = now + LOOK_EVERY;
             self.look_at_sessions();
         }
@@ -192,7 +181,7 @@ impl Monitor {
                  nothing of ours guards the port now; posternctl confirm puts the guard back for \
                  good, posternctl reload on trial"
             );
-            self.log.line(Level::Error, &text);
+            self.log.line(Level::Warning, &text);
         }
         self.settle(now);
     }
