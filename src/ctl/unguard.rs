@@ -15,14 +15,23 @@ use crate::firewall::pf::Pf;
 use crate::firewall::{Backends, Failure, Firewall, run as programs};
 
 pub fn run(config: &Path, socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
-    let answer = ask::ask_if_it_runs(socket, &Request::Unguard, exit::UNAVAILABLE)?;
+    let answer = ask::ask_if_it_runs(socket, &Request::Unguard, exit::UNAVAILABLE);
     let (taken, problem) = match answer {
-        None => without_posternd(config)?,
-        Some(Response::Unguarded(guards)) => {
+        Ok(None) => without_posternd(config)?,
+        Ok(Some(Response::Unguarded(guards))) => {
             let guards = guards.iter().map(|guard| format!("guard {guard}"));
             (guards.collect(), None)
         }
-        Some(_) => return Err(ask::foreign(socket)),
+        Ok(Some(_)) => return Err(ask::foreign(socket)),
+        // One that hangs must not keep them up.
+        Err(unable) if unable.status == exit::UNAVAILABLE => {
+            let (taken, more) = without_posternd(config)?;
+            let said = more.map(|more| more.said).into_iter();
+            let said: Vec<String> = std::iter::once(unable.said).chain(said).collect();
+            let problem = Problem::new(exit::UNAVAILABLE, said.join("\n"));
+            (taken, Some(problem))
+        }
+        Err(problem) => return Err(problem),
     };
     if json {
         json_line(&serde_json::json!({ "taken": taken }), out)?;

@@ -1,6 +1,8 @@
 //! The trial of a new guard, and what is done while no daemon runs.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixListener;
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +24,14 @@ fn trying<'n>(net: &'n Net, trial: &str, doors: &[Door]) -> Daemon<'n> {
     daemon.set("trial", &format!("{trial:?}"));
     daemon.configure(doors);
     daemon
+}
+
+/// Holds the state directory in nobody's name.
+fn lock(daemon: &Daemon) -> Flock<File> {
+    let file = File::options()
+        .write(true)
+        .open(daemon.path("state").join("lock"));
+    Flock::lock(file.unwrap(), FlockArg::LockExclusiveNonblock).unwrap()
 }
 
 fn is(daemon: &Daemon, words: &str, state: &str) -> bool {
@@ -272,6 +282,34 @@ fn unguarding() {
     assert!(client.reaches(server, 443));
 }
 
+/// It has the state directory and its socket, but answers nothing.
+#[test]
+fn unguarding_while_posternd_hangs() {
+    let net = Net::new(1);
+    let _service = Service::start(&net.server, &[22]);
+    let (client, server) = (net.client(), net.server.v4);
+    let mut daemon = Daemon::start(&net.server, &[ssh("1h")]);
+    daemon.kill();
+    let _held = lock(&daemon);
+    fs::remove_file(daemon.path("control")).unwrap();
+    let socket = UnixListener::bind(daemon.path("control")).unwrap();
+    let hangs_up = thread::spawn(move || {
+        let (stream, _) = socket.accept().unwrap();
+        BufReader::new(stream)
+            .read_line(&mut String::new())
+            .unwrap();
+    });
+    assert!(client.connect(server, 22).is_silence());
+    let ran = daemon.ctl_there(&["unguard"]);
+    hangs_up.join().unwrap();
+    assert_eq!(ran.code(), 69, "{ran:?}");
+    assert_eq!(ran.stdout, "nft: guard 22/tcp: taken away\n");
+    for words in ["hung up", "guards may come back"] {
+        assert!(ran.stderr.contains(words), "{ran:?}");
+    }
+    assert!(client.reaches(server, 22));
+}
+
 #[test]
 fn what_takes_root_says_so() {
     let net = Net::new(0);
@@ -396,19 +434,48 @@ fn reaping_ends_a_trial_and_brings_no_guard() {
     assert!(client.reaches(server, 443));
 }
 
+/// A reboot has emptied the packet filter: no guard comes before a daemon does, but what is owed
+/// is done.
+#[test]
+fn reaping_after_a_reboot() {
+    let net = Net::new(1);
+    let client = net.client();
+    let mut daemon = Daemon::prepare(&net.server, &[]);
+    let [_, wake] = noted(&daemon);
+    daemon.configure(&[ssh("1h"), wake.with("run_limit = \"9s\"")]);
+    daemon.run();
+    client.knock(net.server.v4, &STEPS);
+    daemon.wait_lease("ssh", client.v4);
+    client.knock(net.server.v4, &OTHER);
+    daemon.wait_log("wake: open for 10.66.0.11");
+    daemon.kill();
+    net.server.nft(&["flush ruleset"]);
+    let boot = daemon.write("boot", "another-boot\n");
+    let line = format!(
+        "mount --bind {} /proc/sys/kernel/random/boot_id && exec {} -c {} reap",
+        boot.display(),
+        crate::harness::program("posternctl"),
+        daemon.path("postern.toml").display()
+    );
+    let mut there = net.server.command("unshare");
+    let ran = Ran::of(there.args(["--mount", "sh", "-c", &line]));
+    assert_eq!(ran.code(), 0, "{ran:?}");
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["ssh: closed for 10.66.0.11", "wake: closed for 10.66.0.11"]
+    );
+    assert_eq!(daemon.read("ran").matches("stop 10.66.0.11").count(), 1);
+    assert_eq!(net.server.run("nft list ruleset"), "");
+}
+
 #[test]
 fn the_state_directory_is_waited_for() {
     let net = Net::new(0);
     let mut daemon = Daemon::start(&net.server, &[ssh("1h")]);
     assert!(daemon.stop().success());
-    let lock = || {
-        let file = File::options()
-            .write(true)
-            .open(daemon.path("state").join("lock"))
-            .unwrap();
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap()
-    };
-    let held = lock();
+    let held = lock(&daemon);
     let ran = Ran::of(&mut daemon.command());
     assert_eq!(ran.code(), 69, "{ran:?}");
     assert!(ran.stderr.contains("another posternd runs"), "{ran:?}");
