@@ -31,6 +31,8 @@ pub struct History {
 struct Stood {
     /// By the rules' numbers: the door whose pass rule it is.
     doors: Vec<Option<String>>,
+    /// The most rules that it had, those of running sessions among them.
+    rules: usize,
     /// When another was last seen before it; `None`: it is the first that we saw.
     after: Option<Instant>,
     /// When it was last seen.
@@ -46,10 +48,11 @@ impl History {
             .iter()
             .rposition(Option::is_some)
             .map_or(0, |last| last + 1);
-        let doors = &doors[..passes];
+        let (rules, doors) = (doors.len(), &doors[..passes]);
         let after = match &mut self.now {
             Some(stood) if stood.doors == doors => {
                 stood.seen = now;
+                stood.rules = stood.rules.max(rules);
                 return;
             }
             Some(stood) => {
@@ -60,6 +63,7 @@ impl History {
         };
         let stands = Stood {
             doors: doors.to_vec(),
+            rules,
             after,
             seen: now,
             until: None,
@@ -87,7 +91,8 @@ impl History {
         let ago = |at: Instant| now.saturating_duration_since(at);
         let (least, most) = (state.age.saturating_sub(SECOND), state.age + 2 * SECOND);
         let mut then = self.past.iter().chain(&self.now).filter(|stood| {
-            stood.until.is_none_or(|until| ago(until) <= most)
+            stood.rules > rule
+                && stood.until.is_none_or(|until| ago(until) <= most)
                 && stood.after.is_none_or(|after| ago(after) >= least)
         });
         let first = then.next();
