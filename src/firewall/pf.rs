@@ -32,16 +32,18 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Door, Network};
 
-use super::sessions::{self, Session};
-use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What, run};
+use super::sessions::Session;
+use super::{Done, Failure, Firewall, Opening, Order, Upkeep, run};
 
+mod anchor;
 mod layout;
 mod listing;
+mod orders;
 mod states;
 mod tool;
 
-use layout::{ALWAYS, DOOR, GUARD, Gate, Layout, On};
-use listing::{Entry, Rules};
+use layout::{GUARD, Gate, Layout, On};
+use listing::Entry;
 use states::{History, Watch};
 use tool::Tool;
 
@@ -100,6 +102,14 @@ impl Pf {
 
     /// Makes what stands into what should.
     fn reconcile(&mut self) -> Result<Upkeep, Failure> {
+        match self.attempt_to_reconcile() {
+            // Somebody else may have been at it since it was read.
+            Err(Failure::Refused { .. }) => self.attempt_to_reconcile(),
+            result => result,
+        }
+    }
+
+    fn attempt_to_reconcile(&mut self) -> Result<Upkeep, Failure> {
         let layout = self.layout.clone().ok_or_else(not_established)?;
         let mut upkeep = Upkeep::default();
         if layout.anchored() {
@@ -111,275 +121,6 @@ impl Pf {
             self.entries(door, gate, &mut upkeep)?;
         }
         Ok(upkeep)
-    }
-
-    /// The anchor's rules, its tables but for the doors' entries, and its running sessions.
-    fn anchor(&mut self, layout: &Layout, upkeep: &mut Upkeep) -> Result<(), Failure> {
-        let known = self.standing.is_some();
-        let expected = match self.standing.take() {
-            Some(standing) => standing,
-            None => self.expected(layout)?,
-        };
-        self.standing = Some(expected.clone());
-        let found = self.rules()?;
-        let running = match sessions::established(&layout.guarded) {
-            Ok(running) => Some(BTreeSet::from_iter(running)),
-            // Without the list a guard must not arrive, but may well be put back.
-            Err(failure) if !known => return Err(failure),
-            Err(_) => None,
-        };
-        let tables = self.tool.tables()?;
-        let status = self.look_at_pf(upkeep)?;
-
-        let right = found
-            .as_ref()
-            .is_some_and(|found| in_order(found, &expected, layout.first()));
-        let mut told = differences(found.as_ref(), &expected);
-        if !right && told.is_empty() {
-            told.push("rules stood in another order or twice: made anew".to_owned());
-        }
-        let missing = layout.tables().filter(|&name| !tables.contains(name));
-        let mut tables_wrong: Vec<String> = missing
-            .map(|name| format!("table {name} was gone: made anew"))
-            .collect();
-        if tables.contains(ALWAYS) && !layout.always.is_empty() {
-            let wanted = layout.always.iter().map(|&network| Entry {
-                not: false,
-                network,
-            });
-            if self.tool.show(ALWAYS)? != Some(wanted.collect()) {
-                tables_wrong.push(format!("table {ALWAYS} was changed: set right"));
-            }
-        }
-        let anew = !right || !tables_wrong.is_empty();
-
-        let found = found.unwrap_or_default();
-        let admitted = match &running {
-            Some(running) => self.admitted(layout, running, &found)?,
-            None => BTreeSet::new(),
-        };
-        let arrives = expected
-            .iter()
-            .any(|rule| listing::label(rule) == Some(GUARD) && !found.ours.contains(rule));
-        let mut admit = admitted.clone();
-        match &running {
-            Some(running) if arrives => admit.extend(running),
-            Some(running) if status.forgotten && !running.is_subset(&admitted) => {
-                let gone = states::unknown(running, &self.tool.states()?);
-                let gone: Vec<&Session> = gone.difference(&admitted).collect();
-                if known && !gone.is_empty() {
-                    let who: Vec<_> = gone.iter().map(|session| session.remote).collect();
-                    upkeep.mended.push(format!(
-                        "running sessions had lost their states, admitted: {}",
-                        some_of(&who)
-                    ));
-                }
-                admit.extend(gone);
-            }
-            _ => {}
-        }
-        let texts = self.running(layout, &admit)?;
-        let standing: BTreeSet<&String> = found.running().collect();
-        let ended = running.is_some() && standing.len() != texts.len();
-        if anew || ended || !texts.iter().all(|text| standing.contains(text)) {
-            let strangers = found.strangers.clone();
-            // What is not known to have ended stays.
-            let texts = match running {
-                Some(_) => texts,
-                None => found.running().cloned().collect(),
-            };
-            self.load(layout, &texts, &strangers)?;
-            if let (true, Some(listed)) = (arrives, running) {
-                self.admit_latecomers(layout, &listed, &admit, &strangers)?;
-            }
-        } else {
-            self.seen = Some(found.ours.clone());
-        }
-        if known {
-            // With the anchor its tables went, too.
-            if !found.ours.is_empty() {
-                told.append(&mut tables_wrong);
-            }
-            upkeep.mended.append(&mut told);
-        }
-        self.watch = Some(status.watch);
-
-        let mut left_alone: Vec<String> = found
-            .strangers
-            .iter()
-            .map(|rule| format!("anchor {ANCHOR}: {:?} is not ours: left alone", rule.trim()))
-            .collect();
-        for name in tables
-            .iter()
-            .filter(|name| !layout.tables().any(|ours| ours == *name))
-        {
-            match is_ours(name) {
-                true => self.tool.kill_table(name)?,
-                false => left_alone.push(format!(
-                    "anchor {ANCHOR}: table {name:?} is not ours: left alone"
-                )),
-            }
-        }
-        upkeep.strangers.append(&mut left_alone);
-        Ok(())
-    }
-
-    /// Our rules, without those of running sessions, as pfctl will show them.
-    fn expected(&mut self, layout: &Layout) -> Result<Vec<String>, Failure> {
-        let rules = self.tool.canonical(&lines(layout.text(&[])))?;
-        match rules.len() == layout.rules() {
-            true => Ok(rules),
-            false => Err(Failure::Unexpected(format!(
-                "pfctl -nv: showed {} rules of {}",
-                rules.len(),
-                layout.rules()
-            ))),
-        }
-    }
-
-    /// The rules that admit these sessions, as pfctl will show them.
-    fn running(
-        &mut self,
-        layout: &Layout,
-        sessions: &BTreeSet<Session>,
-    ) -> Result<Vec<String>, Failure> {
-        let unknown = sessions
-            .iter()
-            .filter(|session| !self.shown.contains_key(session));
-        let rules: Vec<(Session, String)> = unknown
-            .flat_map(|session| {
-                layout
-                    .running(session)
-                    .into_iter()
-                    .map(|rule| (*session, rule))
-            })
-            .collect();
-        if !rules.is_empty() {
-            let text = lines(rules.iter().map(|(_, rule)| rule.as_str()));
-            let shown = self.tool.canonical(&text)?;
-            if shown.len() != rules.len() {
-                return Err(Failure::Unexpected(format!(
-                    "pfctl -nv: showed {} rules of {}",
-                    shown.len(),
-                    rules.len()
-                )));
-            }
-            for ((session, _), rule) in rules.into_iter().zip(shown) {
-                self.shown.entry(session).or_default().push(rule);
-            }
-        }
-        Ok(sessions
-            .iter()
-            .filter_map(|session| self.shown.get(session))
-            .flatten()
-            .cloned()
-            .collect())
-    }
-
-    /// Those of these sessions that rules which stand admit.
-    fn admitted(
-        &mut self,
-        layout: &Layout,
-        running: &BTreeSet<Session>,
-        found: &Rules,
-    ) -> Result<BTreeSet<Session>, Failure> {
-        self.shown.retain(|session, _| running.contains(session));
-        let standing: BTreeSet<&String> = found.running().collect();
-        if standing.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        self.running(layout, running)?;
-        let stands = |session: &&Session| {
-            let rules = self.shown.get(session);
-            rules.is_some_and(|rules| rules.iter().any(|rule| standing.contains(rule)))
-        };
-        Ok(running.iter().filter(stands).copied().collect())
-    }
-
-    /// Loads the anchor and reads it back: what pfctl then shows is what it will show as long as
-    /// all stands right.
-    fn load(
-        &mut self,
-        layout: &Layout,
-        running: &[String],
-        strangers: &[String],
-    ) -> Result<(), Failure> {
-        let (scrub, others): (Vec<&str>, Vec<&str>) = strangers
-            .iter()
-            .map(String::as_str)
-            .partition(|rule| listing::is_scrub(rule));
-        let text = scrub.into_iter().chain(layout.text(running)).chain(others);
-        self.seen = None;
-        self.tool.load(&lines(text))?;
-        let found = self.rules()?.unwrap_or_default();
-        let lasting = found.lasting();
-        let labels = |rules: &[String]| -> Vec<Option<String>> {
-            rules
-                .iter()
-                .map(|rule| listing::label(rule).map(str::to_owned))
-                .collect()
-        };
-        let expected = self.standing.as_deref().unwrap_or_default();
-        if labels(&lasting) != labels(expected) {
-            self.standing = None;
-            return Err(Failure::Unexpected(format!(
-                "pf: the rules of anchor {ANCHOR} do not read back as they were loaded"
-            )));
-        }
-        self.standing = Some(lasting);
-        self.seen = Some(found.ours);
-        Ok(())
-    }
-
-    /// Admits the sessions that were established between the reading of the list and the
-    /// arrival of the guard; what they sent meanwhile, TCP sends again.
-    fn admit_latecomers(
-        &mut self,
-        layout: &Layout,
-        listed: &BTreeSet<Session>,
-        admitted: &BTreeSet<Session>,
-        strangers: &[String],
-    ) -> Result<(), Failure> {
-        let mut now = BTreeSet::from_iter(sessions::established(&layout.guarded)?);
-        now.retain(|session| !listed.contains(session));
-        if now.is_empty() {
-            return Ok(());
-        }
-        now.extend(admitted);
-        let texts = self.running(layout, &now)?;
-        self.load(layout, &texts, strangers)
-    }
-
-    /// The rules that stand in our anchor; the doors' numbers among them are remembered.
-    fn rules(&mut self) -> Result<Option<Rules>, Failure> {
-        let rules = self.tool.rules()?;
-        let doors = rules.as_ref().map(|rules| rules.doors.as_slice());
-        self.history
-            .stands(doors.unwrap_or_default(), Instant::now());
-        Ok(rules)
-    }
-
-    /// Whether pf filters, whether it reaches our rules, and whether it may have forgotten its
-    /// states since the last look.
-    fn look_at_pf(&mut self, upkeep: &mut Upkeep) -> Result<Looked, Failure> {
-        let status = self.tool.status()?;
-        let watch = Watch::new(status, Instant::now());
-        let calls = self.tool.calls()?;
-        self.history.called(&calls);
-        if !status.enabled {
-            upkeep
-                .strangers
-                .push("pf is disabled: nothing is filtered (pfctl -e)".to_owned());
-        }
-        if calls.is_empty() {
-            upkeep.strangers.push(format!(
-                "pf.conf has no anchor \"{ANCHOR}\": our rules are not reached"
-            ));
-        }
-        Ok(Looked {
-            forgotten: status.enabled && self.watch.is_none_or(|before| before.forgot(&watch)),
-            watch,
-        })
     }
 
     /// The table of a door: who is missing is let in; in a table of ours, who should not be
@@ -417,134 +158,6 @@ impl Pf {
         Ok(())
     }
 
-    /// Looks whether our rules and tables stand, and mends them if they do not.
-    fn look(&mut self) -> Result<(), Failure> {
-        let Some(layout) = &self.layout else {
-            return Err(not_established());
-        };
-        if !layout.anchored() {
-            return Ok(());
-        }
-        let wanted: Vec<String> = layout.tables().map(str::to_owned).collect();
-        let found = self.rules()?.map(|rules| rules.ours);
-        let tables = self.tool.tables()?;
-        if found.is_none() || found != self.seen || !wanted.iter().all(|name| tables.contains(name))
-        {
-            self.mend()?;
-        }
-        Ok(())
-    }
-
-    fn mend(&mut self) -> Result<(), Failure> {
-        let upkeep = self.reconcile()?;
-        self.mended.extend(upkeep.mended);
-        Ok(())
-    }
-
-    /// Carries out orders, one for each opening at most; which of them failed, and how.
-    fn carry_out(&mut self, orders: &[Order]) -> HashMap<Opening, Failure> {
-        let mut failed = HashMap::new();
-        let Some(layout) = self.layout.clone() else {
-            return failed;
-        };
-        let ours = |order: &&Order| {
-            layout
-                .gate(order.opening.door)
-                .is_some_and(|gate| gate.ours)
-        };
-        let looked = match orders.iter().any(|order| ours(&order)) {
-            true => self.look(),
-            false => Ok(()),
-        };
-        let mut by_door: BTreeMap<u16, Vec<Order>> = BTreeMap::new();
-        for order in orders {
-            by_door.entry(order.opening.door).or_default().push(*order);
-        }
-        for (door, orders) in by_door {
-            let Some(gate) = layout.gate(door) else {
-                continue;
-            };
-            let mut result = match &looked {
-                Err(failure) if gate.ours => Err(failure.clone()),
-                _ => self.attempt(gate, &orders),
-            };
-            if looked.is_ok()
-                && matches!(
-                    result,
-                    Err(Failure::Refused { .. } | Failure::NotRun { .. })
-                )
-            {
-                let mended = if gate.ours { self.mend() } else { Ok(()) };
-                result = mended.and_then(|()| self.attempt(gate, &orders));
-            }
-            match result {
-                Ok(()) => self.remember(&orders),
-                Err(failure) => {
-                    failed.extend(orders.iter().map(|order| (order.opening, failure.clone())));
-                }
-            }
-        }
-        failed
-    }
-
-    /// Orders at one door: a call to add, a call to delete.
-    fn attempt(&mut self, gate: &Gate, orders: &[Order]) -> Result<(), Failure> {
-        let (close, open): (Vec<&Order>, Vec<&Order>) =
-            orders.iter().partition(|order| order.what == What::Close);
-        // Adding would make a table that nobody's rules name.
-        if !gate.ours && self.tool.entered(gate)?.is_none() {
-            return Err(no_table(gate));
-        }
-        let of = |order: &&Order| Entry::of(order.opening.address);
-        self.tool.change(gate, "add", open.iter().map(of))?;
-        self.tool.change(gate, "delete", close.iter().map(of))?;
-        if gate.kill_states && !close.is_empty() {
-            let calls = self.tool.calls()?;
-            self.history.called(&calls);
-            let states = self.tool.states()?;
-            let now = Instant::now();
-            let ended = close
-                .iter()
-                .flat_map(|order| self.history.of(gate, order.opening, &states, now))
-                .collect();
-            self.tool.kill_states(&ended)?;
-        }
-        Ok(())
-    }
-
-    fn remember(&mut self, orders: &[Order]) {
-        let now = Instant::now();
-        for Order { opening, what } in orders {
-            match *what {
-                What::Open { remaining } => {
-                    let end = remaining.and_then(|remaining| now.checked_add(remaining));
-                    self.wanted.extend(end.map(|end| (*opening, end)));
-                }
-                What::Extend { remaining } => {
-                    let end = now.checked_add(remaining);
-                    self.wanted.extend(end.map(|end| (*opening, end)));
-                }
-                What::Close => {
-                    self.wanted.remove(opening);
-                }
-            }
-        }
-    }
-
-    /// Why an order cannot be carried out, whatever stands.
-    fn objection(&self, order: &Order) -> Option<Failure> {
-        let Some(layout) = &self.layout else {
-            return Some(not_established());
-        };
-        let door = order.opening.door;
-        if layout.gate(door).is_none() {
-            return Some(Failure::Unexpected(format!(
-                "pf: the door numbered {door} opens nothing here"
-            )));
-        }
-        (order.what == What::Open { remaining: None }).then(no_end)
-    }
-
     /// The openings with their ends, those of doors that do not open here left out.
     fn ends(
         layout: &Layout,
@@ -559,25 +172,6 @@ impl Pf {
             }
         }
         Ok(ends)
-    }
-
-    /// Takes away the rules and tables that are ours, and nothing else.
-    fn clear_anchor(&mut self) -> Result<(), Failure> {
-        let found = self.rules()?.unwrap_or_default();
-        self.standing = None;
-        self.seen = None;
-        self.watch = None;
-        match found.strangers.as_slice() {
-            _ if found.ours.is_empty() => {}
-            [] => self.tool.flush()?,
-            strangers => self
-                .tool
-                .load(&lines(strangers.iter().map(String::as_str)))?,
-        }
-        for name in self.tool.tables()?.iter().filter(|name| is_ours(name)) {
-            self.tool.kill_table(name)?;
-        }
-        Ok(())
     }
 
     /// Takes away our entries in tables of the administrator's that are in `old` but not in
@@ -735,36 +329,6 @@ impl Firewall for Pf {
         let wanted = std::mem::take(&mut self.wanted);
         self.let_go(&layout.unwrap_or_default(), &wanted)
     }
-}
-
-/// What a look at pf as a whole has found.
-struct Looked {
-    watch: Watch,
-    forgotten: bool,
-}
-
-/// Whether our rules stand in their order, `first` of them before those of running sessions.
-fn in_order(found: &Rules, expected: &[String], first: usize) -> bool {
-    let (before, behind) = expected.split_at(first.min(expected.len()));
-    let right = before.iter().chain(found.running()).chain(behind);
-    found.ours.iter().eq(right)
-}
-
-fn differences(found: Option<&Rules>, expected: &[String]) -> Vec<String> {
-    let lasting = found.map(Rules::lasting).unwrap_or_default();
-    if lasting.is_empty() && !expected.is_empty() {
-        return vec![format!("anchor {ANCHOR} was gone: made anew")];
-    }
-    let gone = expected.iter().filter(|rule| !lasting.contains(rule));
-    let added = lasting.iter().filter(|rule| !expected.contains(rule));
-    gone.map(|rule| format!("rule {rule} was gone: made anew"))
-        .chain(added.map(|rule| format!("rule {rule} was added: taken away")))
-        .collect()
-}
-
-/// Whether a table in our anchor is one of ours by its name.
-fn is_ours(table: &str) -> bool {
-    table == ALWAYS || table.starts_with(DOOR)
 }
 
 fn lines<'a>(rules: impl IntoIterator<Item = &'a str>) -> String {

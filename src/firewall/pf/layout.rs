@@ -77,7 +77,9 @@ pub struct Layout {
     pub always: BTreeSet<Network>,
     /// All TCP ports under a guard.
     pub guarded: Vec<u16>,
-    /// Where those are guarded.
+    /// The guards' ports: one for each of the last rules.
+    guards: Vec<Port>,
+    /// Where TCP ports are guarded.
     guarded_on: BTreeMap<u16, BTreeSet<String>>,
 }
 
@@ -129,6 +131,7 @@ impl Layout {
                 .map(|place| place.pass(ALWAYS, "keep state", "postern: always"))
                 .collect();
         }
+        layout.guards = guards.iter().map(|place| place.port).collect();
         layout.behind = passed;
         layout.behind.extend(guards.iter().map(Place::guard));
         Ok(layout)
@@ -178,6 +181,16 @@ impl Layout {
                     local.port()
                 )
             })
+            .collect()
+    }
+
+    /// The TCP ports whose guards are among these rules and not among those that stood.
+    /// `expected`: all rules but for those of running sessions, as pfctl shows them.
+    pub fn arriving(&self, expected: &[String], stood: &[String]) -> BTreeSet<u16> {
+        let guards = expected.iter().rev().zip(self.guards.iter().rev());
+        guards
+            .filter(|(rule, port)| port.protocol == Protocol::Tcp && !stood.contains(rule))
+            .map(|(_, port)| port.number)
             .collect()
     }
 

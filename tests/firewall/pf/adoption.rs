@@ -96,6 +96,9 @@ fn sessions_found_at_a_guards_arrival_are_admitted_until_they_end() {
     known(&anchor, &[&under_lease]);
     anchor.obey(&[open(1, CLIENT_4, 600), close(1, CLIENT_4)]);
     anchor.uphold(&[]);
+    anchor.firewall.establish(&doors(), &[]).unwrap();
+    more.push(opens("mail", &[tcp(25)], true));
+    anchor.firewall.establish(&more, &[]).unwrap();
     assert_eq!(sorted(rules_of(&anchor)), both);
 
     drop(four);

@@ -1,13 +1,15 @@
 //! What pfctl is given, to the letter.
 
-use super::*;
-use crate::suite::still;
 use std::time::Instant;
+
+use super::*;
+use crate::net::{Net, SERVER_4, SERVER_6, listen};
+use crate::suite::still;
 
 /// The calls, for each operation. `POSTERN_GOLDEN=write` writes them.
 #[test]
 fn commands() {
-    let net = crate::net::Net::new();
+    let net = Net::new();
     let mut anchor = Anchor::here();
     let always = [
         "198.51.100.0/24".parse().unwrap(),
@@ -16,9 +18,9 @@ fn commands() {
     let path = anchor.double.path().to_owned();
     let make = || Pf::with_path(&[INTERFACE.to_owned(), "em1".to_owned()], &always, &path).unwrap();
     anchor.firewall = make();
-    let ssh = crate::net::listen(22);
-    let session = crate::net::Session::new(&net, &ssh, "10.77.0.2:40000");
-    let six = crate::net::Session::new(&net, &ssh, "[fd77::2]:40000");
+    let ssh = listen(22);
+    let session = net.reach("10.77.0.2:40000", SERVER_4, 22);
+    let six = net.reach("[fd77::2]:40000", SERVER_6, 22);
 
     let since = Instant::now();
     let mut all = doors();
@@ -99,5 +101,5 @@ fn commands() {
     golden(&anchor.double, "unguard");
     anchor.firewall.remove().unwrap();
     golden(&anchor.double, "remove");
-    drop((session, six));
+    drop((session, six, ssh));
 }
