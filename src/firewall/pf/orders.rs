@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use super::super::{Failure, Opening, Order, What};
-use super::layout::Gate;
+use super::layout::{Gate, Layout};
 use super::listing::Entry;
 use super::{Pf, no_end, no_table, not_established};
 
@@ -91,8 +91,10 @@ impl Pf {
             return Err(no_table(gate));
         }
         let of = |order: &&Order| Entry::of(order.opening.address);
+        let alone = |order: &&&Order| !self.is_shared(gate, order.opening);
+        let gone: Vec<Entry> = close.iter().filter(alone).map(of).collect();
         self.tool.change(gate, "add", open.iter().map(of))?;
-        self.tool.change(gate, "delete", close.iter().map(of))?;
+        self.tool.change(gate, "delete", gone)?;
         if gate.kill_states && !close.is_empty() {
             let calls = self.tool.calls()?;
             self.history.called(&calls);
@@ -105,6 +107,17 @@ impl Pf {
             self.tool.kill_states(&ended)?;
         }
         Ok(())
+    }
+
+    /// Whether the address stays in the door's table for another door that has the same.
+    fn is_shared(&self, gate: &Gate, opening: Opening) -> bool {
+        let Opening { door, address } = opening;
+        let others = self.layout.iter().flat_map(Layout::gates);
+        let mut others = others.filter(|(other, _)| *other != door);
+        others.any(|(door, other)| {
+            (other.ours, &other.table) == (gate.ours, &gate.table)
+                && self.wanted.contains_key(&Opening { door, address })
+        })
     }
 
     fn remember(&mut self, orders: &[Order]) {

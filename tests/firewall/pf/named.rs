@@ -20,7 +20,7 @@ impl Named {
     }
 }
 
-fn named(name: &str, table: &str) -> Door {
+fn table_door(name: &str, table: &str) -> Door {
     changed(opens(name, &[], false), |opens| {
         opens.pass = Pass::Table(table.to_owned())
     })
@@ -32,7 +32,7 @@ impl Subject for Named {
     }
 
     fn doors(&self) -> Vec<Door> {
-        vec![named("ssh", "ssh_in"), named("sftp", "sftp_in")]
+        vec![table_door("ssh", "ssh_in"), table_door("sftp", "sftp_in")]
     }
 
     fn crash(&mut self) {
@@ -102,7 +102,7 @@ fn a_missing_table_is_not_made_but_asked_for() {
     let words = "door mail: pf has no table mail_in: write \"table <mail_in> persist\" and rules \
                  that name it in pf.conf, and load it (service pf reload)";
     let mut doors = named.doors();
-    doors.push(super::named::named("mail", "mail_in"));
+    doors.push(table_door("mail", "mail_in"));
     let failure = named.0.firewall.establish(&doors, &[]).unwrap_err();
     assert_eq!(failure.to_string(), words);
     named.0.double.pfctl("-t mail_in -T add 192.0.2.1", "");
@@ -118,4 +118,25 @@ fn a_missing_table_is_not_made_but_asked_for() {
     );
     let failure = named.0.firewall.uphold(&[]).unwrap_err();
     assert_eq!(failure.to_string(), words);
+}
+
+#[test]
+fn of_two_doors_with_one_table_each_has_its_openings() {
+    let mut named = Named::new();
+    let doors = [table_door("a", "ssh_in"), table_door("b", "ssh_in")];
+    named.0.firewall.establish(&doors, &[]).unwrap();
+    named
+        .0
+        .obey(&[open(0, "192.0.2.7", 600), open(1, "192.0.2.7", 600)]);
+    named.0.obey(&[close(0, "192.0.2.7")]);
+    assert_eq!(named.let_in(), BTreeSet::from([opening(0, "192.0.2.7")]));
+    assert_eq!(
+        named.0.firewall.openings().unwrap(),
+        [opening(1, "192.0.2.7")]
+    );
+    named.0.obey(&[open(0, "192.0.2.7", 600)]);
+    named
+        .0
+        .obey(&[close(0, "192.0.2.7"), close(1, "192.0.2.7")]);
+    assert_eq!(named.let_in(), BTreeSet::new());
 }
