@@ -311,12 +311,8 @@ impl Firewall for Pf {
         if guards.is_empty() {
             return Ok(Vec::new());
         }
-        let (scrub, others): (Vec<&String>, Vec<&String>) = found
-            .strangers
-            .iter()
-            .partition(|rule| listing::is_scrub(rule));
-        let left = scrub.into_iter().chain(ours).chain(others);
-        self.tool.load(&lines(left.map(String::as_str)))?;
+        let left: Vec<&str> = ours.into_iter().map(String::as_str).collect();
+        self.replace(left, &found.strangers)?;
         Ok(guards
             .into_iter()
             .map(|rule| format!("anchor {ANCHOR}: {rule}"))

@@ -170,6 +170,15 @@ fn show(dir: &Path, state: &State, options: &Options, what: &str, said: &mut Sai
                 .extend(rules.iter().map(|rule| format!("{rule}\n"))),
             None => said.err.push_str("pfctl: DIOCGETRULES: Invalid argument\n"),
         },
+        "nat" if state.rules(anchor).is_some() => {
+            let rules = state.nat.get(anchor).into_iter().flatten();
+            said.out.extend(rules.map(|rule| format!("{rule}\n")));
+        }
+        "nat" => said.err.push_str("pfctl: DIOCGETRULES: Invalid argument\n"),
+        // Not recorded: pfctl_table.c and pfctl_radix.c.
+        "Tables" if state.rules(anchor).is_none() => said
+            .err
+            .push_str("pfctl: Anchor or Ruleset does not exist.\n"),
         "Tables" => {
             let tables = state
                 .tables
@@ -196,6 +205,7 @@ fn flush(dir: &Path, state: &mut State, anchor: &str, what: &str, said: &mut Sai
         said.err.push_str("rules cleared\n");
     }
     if what == "all" {
+        state.nat.remove(anchor);
         said.err.push_str("nat cleared\n");
         let tables = state.tables.remove(anchor).unwrap_or_default().len();
         said.err.push_str(&format!("{tables} tables deleted.\n"));
@@ -242,6 +252,7 @@ fn load(state: &mut State, options: &Options, stdin: &str, said: &mut Said) {
             *entries = given;
         }
     }
+    state.nat.insert(anchor.clone(), file.nat);
     state.anchors.insert(anchor, file.rules);
 }
 

@@ -206,13 +206,8 @@ impl Pf {
         running: &[String],
         strangers: &[String],
     ) -> Result<(), Failure> {
-        let (scrub, others): (Vec<&str>, Vec<&str>) = strangers
-            .iter()
-            .map(String::as_str)
-            .partition(|rule| listing::is_scrub(rule));
-        let text = scrub.into_iter().chain(layout.text(running)).chain(others);
         self.seen = None;
-        self.tool.load(&lines(text))?;
+        self.replace(layout.text(running), strangers)?;
         let found = self.rules()?.unwrap_or_default();
         let lasting = found.lasting();
         let labels = |rules: &[String]| -> Vec<Option<String>> {
@@ -231,6 +226,22 @@ impl Pf {
         self.standing = Some(lasting);
         self.seen = Some(found.ours);
         Ok(())
+    }
+
+    /// Loads the anchor with these rules of ours, and with those of others behind them, as far
+    /// as pf.conf(5) lets them stand there: scrub and translation come before all else.
+    pub(super) fn replace<'a>(
+        &mut self,
+        ours: impl IntoIterator<Item = &'a str>,
+        strangers: &'a [String],
+    ) -> Result<(), Failure> {
+        let translations = self.tool.translations()?;
+        let (scrub, others): (Vec<&String>, Vec<&String>) =
+            strangers.iter().partition(|rule| listing::is_scrub(rule));
+        let mut text = lines(scrub.into_iter().chain(&translations).map(String::as_str));
+        text.push_str(&lines(ours));
+        text.push_str(&lines(others.into_iter().map(String::as_str)));
+        self.tool.load(&text)
     }
 
     /// Admits the sessions that were established between the reading of the list and the
@@ -292,9 +303,7 @@ impl Pf {
         match found.strangers.as_slice() {
             _ if found.ours.is_empty() => {}
             [] => self.tool.flush()?,
-            strangers => self
-                .tool
-                .load(&lines(strangers.iter().map(String::as_str)))?,
+            strangers => self.replace([], strangers)?,
         }
         for name in self.tool.tables()?.iter().filter(|name| is_ours(name)) {
             self.tool.kill_table(name)?;

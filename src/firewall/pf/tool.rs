@@ -61,21 +61,36 @@ impl Tool {
         Ok(text(self.run(args, b"")?.stdout))
     }
 
-    /// The rules of our anchor; `None`: there is no such anchor. pfctl exits with 0 either way.
-    pub fn rules(&mut self) -> Result<Option<Rules>, Failure> {
-        let args = ["-a", ANCHOR, "-s", "rules"];
-        let ended = self.run(&args, b"")?;
-        let complaint = run::on_one_line(&ended.stderr);
-        match complaint.as_str() {
-            "" => Ok(Some(Rules::parse(&text(ended.stdout)))),
-            // 12.1: "pfctl: DIOCGETRULES: Invalid argument".
-            _ if complaint.contains("Invalid argument") && ended.stdout.is_empty() => Ok(None),
-            _ => Err(Failure::Refused {
+    /// What our anchor has; `None`: there is no such anchor, of which 12.1 complains, and
+    /// exits with 0.
+    fn shown(&mut self, what: &str) -> Result<Option<String>, Failure> {
+        let args = ["-a", ANCHOR, "-s", what];
+        let failure = match self.run(&args, b"") {
+            Ok(ended) if ended.stderr.is_empty() => return Ok(Some(text(ended.stdout))),
+            Ok(ended) => Failure::Refused {
                 command: format!("pfctl {}", args.join(" ")),
                 status: "it complained".to_owned(),
-                output: complaint,
-            }),
+                output: run::on_one_line(&ended.stderr),
+            },
+            Err(failure) => failure,
+        };
+        match &failure {
+            Failure::Refused { output, .. } if NO_ANCHOR.iter().any(|no| output.contains(no)) => {
+                Ok(None)
+            }
+            _ => Err(failure),
         }
+    }
+
+    /// The rules of our anchor; `None`: there is no such anchor.
+    pub fn rules(&mut self) -> Result<Option<Rules>, Failure> {
+        Ok(self.shown("rules")?.map(|text| Rules::parse(&text)))
+    }
+
+    /// The translation rules in our anchor, none of which is ours.
+    pub fn translations(&mut self) -> Result<Vec<String>, Failure> {
+        let text = self.shown("nat")?.unwrap_or_default();
+        Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// The rules of the main ruleset by which our anchor is reached.
@@ -90,7 +105,7 @@ impl Tool {
         Ok(listing::canonical(&text(ended.stdout)))
     }
 
-    /// Loads our anchor: all or nothing.
+    /// Loads our anchor, filter and translation: all or nothing.
     pub fn load(&mut self, rules: &str) -> Result<(), Failure> {
         let args = ["-a", ANCHOR, "-f", "-"];
         self.run(&args, rules.as_bytes()).map(drop)
@@ -103,7 +118,7 @@ impl Tool {
 
     /// The names of the tables in our anchor.
     pub fn tables(&mut self) -> Result<BTreeSet<String>, Failure> {
-        let text = self.read(&["-a", ANCHOR, "-s", "Tables"])?;
+        let text = self.shown("Tables")?.unwrap_or_default();
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
 
@@ -178,6 +193,9 @@ impl Tool {
     }
 }
 
+/// What pfctl says of an anchor that is not there: of its rules and of its tables in 12.1, and
+/// later versions.
+const NO_ANCHOR: [&str; 3] = ["Invalid argument", "does not exist", "not found"];
 /// What pfctl says of a table that is not there.
 const ABSENT: &str = "Table does not exist";
 

@@ -22,6 +22,8 @@ pub struct File {
     pub tables: Vec<Table>,
     /// As pfctl shows them.
     pub rules: Vec<String>,
+    /// As they were written.
+    pub nat: Vec<String>,
 }
 
 /// A table's definition.
@@ -47,6 +49,7 @@ pub fn read(text: &str) -> Result<File, String> {
         let tokens = tokens(line).ok_or_else(|| complain(Wrong::Syntax))?;
         match tokens.first().map(String::as_str) {
             None => {}
+            Some("nat" | "rdr" | "binat") => file.nat.push(line.to_owned()),
             Some("scrub") => file.rules.push(line.to_owned()),
             Some("table") => file.tables.push(table(&tokens).map_err(complain)?),
             Some(_) => file.rules.push(rule(&tokens).map_err(complain)?),

@@ -16,6 +16,8 @@ pub struct State {
     pub removals: u64,
     /// The rules of anchors, as pfctl shows them; "": the main ruleset.
     pub anchors: BTreeMap<String, Vec<String>>,
+    /// Their translation rules.
+    pub nat: BTreeMap<String, Vec<String>>,
     /// Their tables.
     pub tables: BTreeMap<String, BTreeMap<String, BTreeSet<Entry>>>,
 }
@@ -35,6 +37,7 @@ impl State {
                         "pass all flags S/SA keep state".to_owned(),
                     ],
                 )]),
+                nat: BTreeMap::new(),
                 tables: BTreeMap::new(),
             },
         }

@@ -147,3 +147,30 @@ fn what_reads_back_is_trusted() {
     assert_eq!(anchor.double.rules(), right);
     assert_eq!(anchor.uphold(&[]), [NONE, NONE]);
 }
+
+/// What 12.1 says of an anchor that is not there, with exit status 0, and what others say.
+#[test]
+fn an_anchor_that_is_not_there_is_made() {
+    for (status, words) in [
+        (0, "pfctl: DIOCGETRULES: Invalid argument"),
+        (1, "pfctl: Anchor does not exist."),
+    ] {
+        let mut anchor = Anchor::new();
+        anchor
+            .double
+            .fail(&format!("-a postern -s rules|{status}|{words}\n"));
+        anchor.firewall.establish(&doors(), &[]).unwrap();
+        assert_ne!(anchor.double.rules(), "");
+        anchor
+            .double
+            .fail("-a postern -s rules|0|pfctl: DIOCGETRULES: Device busy\n");
+        assert_eq!(anchor.uphold(&[]), [NONE, NONE], "looked at again");
+        anchor
+            .double
+            .fail(&"-a postern -s rules|0|pfctl: DIOCGETRULES: Device busy\n".repeat(2));
+        assert_eq!(
+            anchor.firewall.uphold(&[]).unwrap_err().to_string(),
+            "pfctl -a postern -s rules: it complained: pfctl: DIOCGETRULES: Device busy"
+        );
+    }
+}

@@ -140,9 +140,8 @@ fn orders_are_acted_on_when_all_stands_as_it_should() {
 fn what_is_not_ours_is_reported_and_kept_behind_ours() {
     let mut anchor = running();
     let right = anchor.double.rules();
-    let theirs = "pass in quick proto tcp from 203.0.113.1 to any port = ssh flags S/SA keep state";
-    // 203.0.113.1 has no family of its own here: pfctl tells it.
-    let theirs = theirs.replace("quick proto", "quick inet proto");
+    let theirs =
+        "pass in quick inet proto tcp from 203.0.113.1 to any port = ssh flags S/SA keep state";
     anchor.double.pfctl(
         "-a postern -f -",
         &format!("scrub in all fragment reassemble\n{theirs}\n{right}"),
@@ -159,6 +158,10 @@ fn what_is_not_ours_is_reported_and_kept_behind_ours() {
     assert_eq!(anchor.uphold(&openings()), [&NONE[..], &strangers]);
     assert_eq!(anchor.double.rules(), before, "no reason to load anything");
     // A restart with other doors loads the anchor anew.
+    let rdr = "rdr pass on em0 inet proto tcp from any to any port = 2222 -> 192.0.2.1 port 22";
+    anchor
+        .double
+        .edit(|state| state["nat"]["postern"] = vec![rdr].into());
     anchor.crash();
     let upkeep = anchor
         .firewall
@@ -166,14 +169,17 @@ fn what_is_not_ours_is_reported_and_kept_behind_ours() {
         .unwrap();
     assert_eq!(upkeep.strangers, strangers);
     let text = anchor.double.rules();
-    let lines = ["scrub in all fragment reassemble", PASS, GUARD, &theirs];
+    let lines = ["scrub in all fragment reassemble", PASS, GUARD, theirs];
     assert_eq!(text, format!("{}\n", lines.join("\n")));
     assert_eq!(anchor.double.table("postern", "mine").len(), 1);
     assert_eq!(anchor.double.table("postern", "door_sftp").len(), 0);
-    // The kernel numbers rules behind scrub's from 0, ours and others'.
     anchor.firewall.remove().unwrap();
     assert_eq!(anchor.double.rules(), format!("{}\n{theirs}\n", lines[0]));
     assert_eq!(anchor.double.pfctl("-a postern -s Tables", ""), "mine\n");
+    assert_eq!(
+        anchor.double.pfctl("-a postern -s nat", ""),
+        format!("{rdr}\n")
+    );
 }
 
 #[test]
