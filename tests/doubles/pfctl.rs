@@ -9,13 +9,14 @@
 //! | `state.json` | [`State`]; absent: pf is enabled, pf.conf says `anchor "postern"`, `pass all` |
 //! | `states` | pf's states, as `pfctl -vvs states` prints them; written by tests |
 //! | `fail` | a line `WORDS\|STATUS\|OUTPUT` for each call that is to fail: the first whose words stand in its arguments |
+//! | `hold` | words: a call whose arguments begin with them waits as long as this file stands |
 //! | `log` | each call: its arguments, and its standard input with `> ` before each line |
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -66,6 +67,7 @@ fn main() {
         _ => String::new(),
     };
     note(&dir, &args, &stdin);
+    hold(&dir, &args);
     let said = match (told_to_fail(&dir, &args), options) {
         (Some(said), _) => said,
         (None, Err(word)) => {
@@ -91,6 +93,13 @@ fn note(dir: &Path, args: &[String], stdin: &str) {
         .append(true)
         .open(dir.join("log"));
     log.expect("log").write_all(text.as_bytes()).expect("log");
+}
+
+fn hold(dir: &Path, args: &[String]) {
+    let args = args.join(" ");
+    while std::fs::read_to_string(dir.join("hold")).is_ok_and(|words| args.starts_with(&words)) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn told_to_fail(dir: &Path, args: &[String]) -> Option<Said> {

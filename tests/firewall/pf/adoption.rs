@@ -210,3 +210,32 @@ fn a_new_process_looks_for_sessions_without_a_state() {
     anchor.firewall.establish(&doors(), &[]).unwrap();
     assert_eq!(rules_of(&anchor), [rule(&lost)]);
 }
+
+/// One that is established while the guard is on its way.
+#[test]
+fn latecomers_are_admitted() {
+    let net = Net::new();
+    let mut anchor = Anchor::here();
+    let ssh = listen(22);
+    let early = Session::new(&net, &ssh, CLIENT_4);
+    let hold = anchor.double.file("hold");
+    std::fs::write(&hold, "-a postern -f -").unwrap();
+    let (firewall, double) = (&mut anchor.firewall, &anchor.double);
+    let late = std::thread::scope(|scope| {
+        let establish = scope.spawn(move || firewall.establish(&doors(), &[]));
+        until("the anchor is loaded", || {
+            let log = std::fs::read_to_string(double.file("log")).unwrap_or_default();
+            log.contains("pfctl -a postern -f -")
+        });
+        let late = Session::new(&net, &ssh, CLIENT_6);
+        std::fs::remove_file(&hold).unwrap();
+        establish.join().unwrap().unwrap();
+        late
+    });
+    assert_eq!(
+        sorted(rules_of(&anchor)),
+        sorted(vec![rule(&early), rule(&late)])
+    );
+    assert_eq!(anchor.uphold(&[]), [NONE, NONE]);
+    assert_eq!(rules_of(&anchor).len(), 2);
+}
