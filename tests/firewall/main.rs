@@ -9,3 +9,5 @@ mod suite;
 mod net;
 #[cfg(all(feature = "e2e", target_os = "linux"))]
 mod nft;
+#[cfg(all(feature = "e2e", target_os = "linux"))]
+mod pf;

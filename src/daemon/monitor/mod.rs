@@ -215,10 +215,7 @@ impl Monitor {
         } else {
             self.say_once(
                 "strangers",
-                &format!(
-                    "firewall: not ours, left alone: {}",
-                    upkeep.strangers.join("; ")
-                ),
+                &format!("firewall: {}", upkeep.strangers.join("; ")),
             );
         }
     }
