@@ -1,6 +1,7 @@
 //! ipfw: a double of its command, with what stands in the place of the kernel's rules and tables.
 //! Needs root, for network namespaces.
 
+mod commands;
 mod double;
 
 use std::collections::BTreeSet;
