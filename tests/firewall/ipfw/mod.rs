@@ -3,8 +3,10 @@
 
 mod commands;
 mod double;
+mod repairs;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use postern::config::{Door, Pass};
 use postern::firewall::ipfw::Ipfw;
