@@ -41,12 +41,7 @@ fn golden(double: &Double, name: &str) {
 #[test]
 fn of_a_door_that_lets_in_by_a_table() {
     let net = Net::new();
-    let double = Double::here();
-    let mut rules = Rules {
-        firewall: fresh(&double),
-        double,
-        by: By::Table,
-    };
+    let mut rules = Rules::at(Double::here(), By::Table);
     let listener = listen(22);
     let running = net.reach("10.77.0.2:40000", SERVER_4, 22);
     let running_6 = net.reach("[fd77::2]:40000", SERVER_6, 22);
@@ -58,13 +53,14 @@ fn of_a_door_that_lets_in_by_a_table() {
         Some(2004),
     ));
 
-    let openings = [left(0, "192.0.2.9", 600)];
-    rules.firewall.establish(&doors, &openings).unwrap();
+    let since = rules.since;
+    let openings = || [still(0, "192.0.2.9", since)];
+    rules.firewall.establish(&doors, &openings()).unwrap();
     golden(&rules.double, "establish");
-    rules.firewall.establish(&doors, &openings).unwrap();
+    rules.firewall.establish(&doors, &openings()).unwrap();
     golden(&rules.double, "establish-again");
     rules.crash();
-    rules.firewall.establish(&doors, &openings).unwrap();
+    rules.firewall.establish(&doors, &openings()).unwrap();
     golden(&rules.double, "establish-restart");
     rules.obey(&[open(0, "192.0.2.7", 600), open(2, "2001:db8::7", 600)]);
     golden(&rules.double, "open");
@@ -74,14 +70,16 @@ fn of_a_door_that_lets_in_by_a_table() {
     rules.double.calls();
     rules.obey(&[close(0, CLIENT_4), close(1, CLIENT_6)]);
     golden(&rules.double, "close");
-    let openings = [left(0, "192.0.2.7", 900), left(2, "2001:db8::7", 600)];
-    rules.firewall.uphold(&openings).unwrap();
+    let openings = || [still(0, "192.0.2.7", since), still(2, "2001:db8::7", since)];
+    rules.firewall.uphold(&openings()).unwrap();
+    rules.double.calls();
+    rules.firewall.uphold(&openings()).unwrap();
     golden(&rules.double, "uphold");
     rules.double.ipfw("delete 2002");
-    rules.firewall.uphold(&openings).unwrap();
+    rules.firewall.uphold(&openings()).unwrap();
     golden(&rules.double, "uphold-guard-deleted");
     rules.double.ipfw("delete set 31");
-    rules.firewall.uphold(&openings).unwrap();
+    rules.firewall.uphold(&openings()).unwrap();
     golden(&rules.double, "uphold-set-deleted");
     rules.firewall.establish(&doors[1..], &[]).unwrap();
     golden(&rules.double, "establish-reload");
@@ -99,12 +97,7 @@ fn of_a_door_that_lets_in_by_a_table() {
 #[test]
 fn of_a_door_that_lets_in_by_rules() {
     let net = Net::new();
-    let double = Double::here();
-    let mut rules = Rules {
-        firewall: fresh(&double),
-        double,
-        by: By::Rules,
-    };
+    let mut rules = Rules::at(Double::here(), By::Rules);
     let listener = listen(22);
     let running = net.reach("10.77.0.2:40000", SERVER_4, 22);
     let mut doors = vec![numbered("ssh", &[tcp(22), udp(22)], 101, Some(200))];
@@ -118,12 +111,15 @@ fn of_a_door_that_lets_in_by_rules() {
     golden(&rules.double, "rules-extend");
     rules.obey(&[close(0, CLIENT_4)]);
     golden(&rules.double, "rules-close");
-    let openings = [left(0, "2001:db8::7", 600)];
+    let since = rules.since;
+    let openings = || [still(0, "2001:db8::7", since)];
+    rules.firewall.uphold(&openings()).unwrap();
+    rules.double.calls();
     rules.crash();
-    rules.firewall.establish(&doors, &openings).unwrap();
+    rules.firewall.establish(&doors, &openings()).unwrap();
     golden(&rules.double, "rules-establish-restart");
     rules.double.ipfw("delete set 31");
-    rules.firewall.uphold(&openings).unwrap();
+    rules.firewall.uphold(&openings()).unwrap();
     golden(&rules.double, "rules-uphold-set-deleted");
     rules.firewall.remove().unwrap();
     golden(&rules.double, "rules-remove");

@@ -3,10 +3,13 @@
 
 mod commands;
 mod double;
+mod failures;
 mod repairs;
+mod sessions;
+mod strangers;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern::config::{Door, Pass};
 use postern::firewall::ipfw::Ipfw;
@@ -28,15 +31,21 @@ struct Rules {
     firewall: Ipfw,
     double: Double,
     by: By,
+    since: Instant,
 }
 
 impl Rules {
     fn new(by: By) -> Rules {
-        let double = Double::new();
+        Rules::at(Double::new(), by)
+    }
+
+    /// With this double.
+    fn at(double: Double, by: By) -> Rules {
         Rules {
             firewall: fresh(&double),
             double,
             by,
+            since: Instant::now(),
         }
     }
 
@@ -53,6 +62,12 @@ impl Rules {
         for done in carry_out(&mut self.firewall, orders) {
             assert_eq!(done.result, Ok(()), "{:?}", done.order);
         }
+    }
+
+    /// Upholds the first door's openings, all of which end 600 seconds after the beginning.
+    fn uphold(&mut self, who: &[&str]) -> Result<Upkeep, Failure> {
+        let openings: Vec<_> = who.iter().map(|who| still(0, who, self.since)).collect();
+        self.firewall.uphold(&openings)
     }
 
     /// Carries out one order that must fail.
@@ -97,6 +112,10 @@ impl Subject for Rules {
         let mut all = BTreeSet::new();
         for (place, name) in [(0, "ssh"), (1, "sftp")] {
             if self.by == By::Table {
+                let there = format!("table(postern_{name})");
+                if !self.double.tables().concat().contains(&there) {
+                    continue;
+                }
                 for line in self.double.table(name) {
                     let (address, end) = line.split_once(' ').unwrap();
                     assert!(end.parse::<u64>().unwrap() > 1_700_000_000, "{line}");

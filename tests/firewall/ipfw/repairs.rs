@@ -18,22 +18,17 @@ fn all() -> String {
 
 /// Changes something, and holds against this what is mended; all stands again then.
 #[track_caller]
-fn mends(
-    rules: &mut Rules,
-    openings: &[(Opening, Option<Duration>)],
-    lines: &[&str],
-    what: &[&str],
-) {
-    let before = (rules.double.rules(), rules.double.table("ssh"));
+fn mends(rules: &mut Rules, who: &[&str], lines: &[&str], what: &[&str]) {
+    let before = (rules.double.rules(), rules.let_in());
     for line in lines {
         rules.double.ipfw(line);
     }
-    let upkeep = rules.firewall.uphold(openings).unwrap();
+    let upkeep = rules.uphold(who).unwrap();
     assert_eq!(upkeep.mended, what, "{lines:?}");
     assert_eq!(upkeep.strangers, [""; 0]);
-    let after = (rules.double.rules(), rules.double.table("ssh"));
+    let after = (rules.double.rules(), rules.let_in());
     assert_eq!(after, before, "{lines:?}");
-    assert_eq!(rules.firewall.uphold(openings), Ok(Upkeep::default()));
+    assert_eq!(rules.uphold(who), Ok(Upkeep::default()));
 }
 
 #[test]
@@ -41,7 +36,8 @@ fn whatever_is_gone_is_made_anew() {
     let mut rules = Rules::with(&[ssh()]);
     assert_eq!(rules.double.rules(), all());
     rules.obey(&[open(0, "192.0.2.7", 600)]);
-    let openings = [left(0, "192.0.2.7", 600)];
+    let openings = ["192.0.2.7"];
+    rules.uphold(&openings).unwrap();
     let pass = "rule 00101 \"postern:ssh\" was gone: made anew";
     let running = "rule 00102 \"postern: running\" was gone: made anew";
     let guard = "rule 00102 \"postern: guard\" was gone: made anew";
@@ -130,7 +126,8 @@ fn rules_that_are_right_are_not_touched() {
 fn entries_are_what_the_leases_are() {
     let mut rules = Rules::with(&[ssh()]);
     rules.obey(&[open(0, "192.0.2.7", 600), open(0, "2001:db8::7", 600)]);
-    let openings = [left(0, "192.0.2.7", 600), left(0, "2001:db8::7", 600)];
+    let openings = ["192.0.2.7", "2001:db8::7"];
+    rules.uphold(&openings).unwrap();
     mends(
         &mut rules,
         &openings,
@@ -153,16 +150,16 @@ fn entries_are_what_the_leases_are() {
     rules
         .double
         .ipfw("table postern_ssh add 203.0.113.1 1700000000");
-    assert_eq!(rules.firewall.uphold(&openings), Ok(Upkeep::default()));
+    assert_eq!(rules.uphold(&openings), Ok(Upkeep::default()));
     assert_eq!(rules.double.table("ssh").len(), 2);
     // As after a step of the clock.
     let said = "door ssh: openings ended at another time than their leases, set right: 192.0.2.7";
     rules
         .double
         .ipfw("-q table postern_ssh add 192.0.2.7 1700000000");
-    let upkeep = rules.firewall.uphold(&openings).unwrap();
+    let upkeep = rules.uphold(&openings).unwrap();
     assert_eq!(upkeep.mended, [said]);
-    assert_eq!(rules.firewall.uphold(&openings), Ok(Upkeep::default()));
+    assert_eq!(rules.uphold(&openings), Ok(Upkeep::default()));
 }
 
 #[test]
@@ -172,7 +169,8 @@ fn rules_of_addresses_are_what_the_leases_are() {
     opens_of(&mut door).pass = Pass::Rules(90..=93);
     rules.firewall.establish(&[door], &[]).unwrap();
     rules.obey(&[open(0, "192.0.2.7", 600), open(0, "192.0.2.8", 600)]);
-    let openings = [left(0, "192.0.2.7", 600), left(0, "192.0.2.8", 600)];
+    let openings = ["192.0.2.7", "192.0.2.8"];
+    rules.uphold(&openings).unwrap();
     let stands = rules.double.rules();
     let until = |line: &str, until: &str| {
         let (rule, _) = line.split_once(" until ").unwrap();
@@ -210,10 +208,10 @@ fn rules_of_addresses_are_what_the_leases_are() {
         for line in &lines {
             rules.double.ipfw(line);
         }
-        let mended = rules.firewall.uphold(&openings).unwrap().mended;
+        let mended = rules.uphold(&openings).unwrap().mended;
         assert!(mended.contains(&what.to_owned()), "{lines:?}: {mended:?}");
         assert_eq!(rules.let_in().len(), 2, "{lines:?}");
-        assert_eq!(rules.firewall.uphold(&openings), Ok(Upkeep::default()));
+        assert_eq!(rules.uphold(&openings), Ok(Upkeep::default()));
     }
 }
 
@@ -228,11 +226,11 @@ fn an_order_finds_everything_gone() {
     rules.obey(&[open(0, "192.0.2.8", 600)]);
     assert_eq!(rules.double.rules(), all());
     assert_eq!(rules.double.table("ssh").len(), 2);
-    let openings = [left(0, "192.0.2.7", 600), left(0, "192.0.2.8", 600)];
-    let mended = rules.firewall.uphold(&openings).unwrap().mended;
+    let openings = ["192.0.2.7", "192.0.2.8"];
+    let mended = rules.uphold(&openings).unwrap().mended;
     let guard = "rule 00102 \"postern: guard\" was gone: made anew";
     assert!(mended.contains(&guard.to_owned()), "{mended:?}");
-    assert_eq!(rules.firewall.uphold(&openings), Ok(Upkeep::default()));
+    assert_eq!(rules.uphold(&openings), Ok(Upkeep::default()));
 }
 
 #[test]
@@ -340,10 +338,8 @@ fn tables_are_of_the_set_of_their_rules() {
         ]
     );
     assert_eq!(rules.firewall.openings(), Ok(vec![opening(0, "192.0.2.7")]));
-    assert_eq!(
-        rules.firewall.uphold(&[left(0, "192.0.2.7", 600)]),
-        Ok(Upkeep::default())
-    );
+    rules.uphold(&["192.0.2.7"]).unwrap();
+    assert_eq!(rules.uphold(&["192.0.2.7"]), Ok(Upkeep::default()));
     rules.firewall.remove().unwrap();
     assert_eq!(
         rules.double.tables(),
