@@ -35,13 +35,12 @@ mod layout;
 mod listing;
 mod orders;
 mod plan;
+mod reconcile;
 mod tool;
 
-use batch::{Batch, OURS, Table};
-use canon::{Canon, Due};
+use batch::{Batch, Table};
+use canon::Canon;
 use layout::{By, Layout, On, Rule};
-use listing::Found;
-use plan::{Plan, Wanted};
 use tool::Tool;
 
 /// The most orders in one batch.
@@ -100,150 +99,6 @@ impl Ipfw {
         })
     }
 
-    /// Learns how ipfw lists the rules of a layout.
-    fn learn(&mut self, layout: &Layout) -> Result<(), Failure> {
-        let texts = self.canon.unknown(layout.texts());
-        if texts.is_empty() {
-            return Ok(());
-        }
-        let rule = |text: &String| Rule {
-            number: 1,
-            text: text.clone(),
-        };
-        let rules: Vec<Rule> = texts.iter().map(rule).collect();
-        let listed = self.tool.canonical(&rules)?;
-        for (text, listed) in texts.into_iter().zip(listed) {
-            self.canon.insert(text, listed);
-        }
-        Ok(())
-    }
-
-    /// Looks at rules and tables; `thoroughly`: also at tables of ours that no door wants.
-    fn look(&mut self, layout: &Layout, thoroughly: bool) -> Result<Found, Failure> {
-        let mut tables = layout.all_tables();
-        let found = self.tool.read(&tables)?;
-        if !thoroughly {
-            return Ok(found);
-        }
-        let ours = found.names.iter().filter(|n| n.as_str().starts_with(OURS));
-        let before = tables.len();
-        tables.extend(ours.cloned().map(Table::Ours));
-        match tables.len() == before {
-            true => Ok(found),
-            false => self.tool.read(&tables),
-        }
-    }
-
-    /// Makes what stands into what should, in one batch, if there is a difference, and says what
-    /// stood in the way of some of it. `strictly`: then nothing is done at all.
-    fn reconcile(&mut self, strictly: bool) -> Result<(Upkeep, Option<Failure>), Failure> {
-        let Some(layout) = self.layout.clone() else {
-            return Err(not_established());
-        };
-        let mut attempts = 2;
-        loop {
-            attempts -= 1;
-            let found = self.look(&layout, !self.known)?;
-            let sessions = match sessions::established(&layout.guarded) {
-                Ok(sessions) => Some(BTreeSet::from_iter(sessions)),
-                // Without the list a guard must not arrive, but may well be put back.
-                Err(failure) if !self.known => return Err(failure),
-                Err(_) => None,
-            };
-            let plan = self.plan(&layout, &found, sessions.as_ref());
-            if let (true, Some(problem)) = (strictly, plan.problems.first()) {
-                return Err(problem.clone());
-            }
-            let batch = plan.batch();
-            let made = match batch.is_empty() {
-                true => Ok(()),
-                false => self.tool.execute(&batch).map(drop),
-            };
-            match made.and_then(|()| self.read_back(&plan.made)) {
-                Ok(()) => {}
-                // Somebody else may have been at it since it was looked at.
-                Err(Failure::Refused { .. } | Failure::Unexpected(_)) if attempts > 0 => continue,
-                Err(failure) => return Err(failure),
-            }
-            self.known = true;
-            self.foreign = plan.foreign;
-            self.lent = plan.lent;
-            self.admitted = plan.admitted;
-            if let (true, Some(listed)) = (plan.rules_change, &sessions) {
-                self.admit_latecomers(&layout, listed)?;
-            }
-            let upkeep = Upkeep {
-                mended: plan.mended,
-                strangers: plan.strangers,
-            };
-            return Ok((upkeep, plan.problems.into_iter().next()));
-        }
-    }
-
-    fn plan(&self, layout: &Layout, found: &Found, sessions: Option<&BTreeSet<Session>>) -> Plan {
-        let now = Instant::now();
-        let ends = self
-            .wanted
-            .iter()
-            .map(|(&opening, end)| (opening, end.saturating_duration_since(now)))
-            .filter(|(_, remaining)| !remaining.is_zero())
-            .map(|(opening, remaining)| (opening, unix(remaining)))
-            .collect();
-        plan::make(
-            found,
-            &Wanted {
-                layout,
-                canon: &self.canon,
-                ends: &ends,
-                now: unix(Duration::ZERO),
-                sessions,
-                admitted: &self.admitted,
-                lent: &self.lent,
-                known: self.known,
-            },
-        )
-    }
-
-    /// Looks whether the rules that were made stand, and learns how they are listed.
-    fn read_back(&mut self, made: &BTreeMap<u16, Vec<Due>>) -> Result<(), Failure> {
-        if made.is_empty() {
-            return Ok(());
-        }
-        let rules = self.tool.rules()?;
-        for (number, due) in made {
-            let lines = rules.get(number).map_or(&[][..], Vec::as_slice);
-            if !self.canon.learn(due, lines) {
-                return Err(Failure::Unexpected(format!(
-                    "ipfw: the rules {number:05} of set 31 do not read back as they were made"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Admits the sessions that were established between the reading of the list and the
-    /// arrival of the guard; what they sent meanwhile, TCP sends again.
-    fn admit_latecomers(
-        &mut self,
-        layout: &Layout,
-        listed: &BTreeSet<Session>,
-    ) -> Result<(), Failure> {
-        let now = sessions::established(&layout.guarded)?;
-        let late: Vec<Session> = now
-            .into_iter()
-            .filter(|late| !listed.contains(late))
-            .collect();
-        let mut batch = Batch::default();
-        for session in &late {
-            batch.admit(&Table::running(), session);
-        }
-        if !batch.is_empty() {
-            self.tool.execute(&batch)?;
-            self.admitted.extend(late);
-        }
-        Ok(())
-    }
-
     /// Carries out orders, one for each opening at most; which of them failed, and how.
     fn carry_out(&mut self, orders: &[Order]) -> HashMap<Opening, Failure> {
         let fail = |failure: Failure| {
@@ -264,14 +119,6 @@ impl Ipfw {
         result.unwrap_or_else(fail)
     }
 
-    /// Makes everything stand again that can, and remembers what was amiss; what stands in the
-    /// way of the rest.
-    fn repair(&mut self) -> Result<Option<Failure>, Failure> {
-        let (upkeep, problem) = self.reconcile(false)?;
-        self.mended.extend(upkeep.mended);
-        Ok(problem)
-    }
-
     /// One batch, which also tells whether the rules stand; which orders cannot be carried out.
     fn attempt(&mut self, orders: &[Order]) -> Result<HashMap<Opening, Failure>, Failure> {
         let Some(layout) = self.layout.clone() else {
@@ -290,14 +137,22 @@ impl Ipfw {
             true => sessions::established(&layout.guarded).unwrap_or_default(),
             false => Vec::new(),
         };
+        let now = Instant::now();
+        let mut ends = self.unix_ends();
+        for order in orders {
+            match order.what {
+                What::Close => ends.remove(&order.opening),
+                _ => ends.insert(order.opening, unix(remaining(order))),
+            };
+        }
         let known = orders::Known {
             layout: &layout,
+            ends: &ends,
             foreign: &self.foreign,
             running: &running,
             rules: &rules,
         };
-        let now = Instant::now();
-        let steps = orders::steps(orders, &known, |order| unix(remaining(order)));
+        let steps = orders::steps(orders, &known);
         let text = self.tool.execute(&steps.batch)?;
         self.admitted.extend(steps.left);
         for order in orders {

@@ -67,12 +67,8 @@ pub fn entries(found: &Found, wanted: &Wanted, plan: &mut Plan) {
         }
     }
     for (table, address) in wanted.lent {
-        let lends = |gate: &Gate| matches!(&gate.by, By::Table(other) if other == table);
-        let wanted_there = wanted.layout.gates().any(|(door, gate)| {
-            let address = *address;
-            lends(gate) && wanted.ends.contains_key(&Opening { door, address })
-        });
-        if !wanted_there && found.names.contains(table.name()) {
+        let latest = wanted.layout.latest(table, *address, wanted.ends);
+        if latest.is_none() && found.names.contains(table.name()) {
             plan.leaving.leave(table, host(*address));
         }
     }
@@ -126,9 +122,14 @@ fn openings(
         if plan.foreign.contains(opening) {
             continue;
         }
-        if let Table::Theirs(_) = table {
-            plan.lent.insert((table.clone(), address));
-        }
+        let end = match table {
+            Table::Ours(_) => end,
+            Table::Theirs(_) => {
+                plan.lent.insert((table.clone(), address));
+                let latest = wanted.layout.latest(table, address, wanted.ends);
+                latest.unwrap_or(end)
+            }
+        };
         match contents.networks.get(&host(address)) {
             Some(&stands) if about(stands, end) => continue,
             Some(_) => set_right.push(address),

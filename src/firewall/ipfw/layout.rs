@@ -321,6 +321,22 @@ impl Layout {
             .filter_map(|(place, gate)| Some((place, gate.as_ref()?)))
     }
 
+    /// When an address's entry in a table of the administrator's should end: several doors may
+    /// let in by the same.
+    pub fn latest(
+        &self,
+        table: &Table,
+        address: IpAddr,
+        ends: &BTreeMap<Opening, u32>,
+    ) -> Option<u32> {
+        let doors = self.gates().filter(|(_, gate)| match &gate.by {
+            By::Table(other) => other == table,
+            By::Rules { .. } => false,
+        });
+        let ends = doors.filter_map(|(door, _)| ends.get(&Opening { door, address }));
+        ends.max().copied()
+    }
+
     /// All tables, ours and the administrator's.
     pub fn all_tables(&self) -> BTreeSet<Table> {
         let ours = self.tables.iter().map(|(table, _)| table);

@@ -20,6 +20,8 @@ pub struct Known<'a> {
     pub foreign: &'a BTreeSet<Opening>,
     /// The sessions running at guarded ports.
     pub running: &'a [Session],
+    /// The openings as they should stand in the end, with their ends in Unix seconds.
+    pub ends: &'a BTreeMap<Opening, u32>,
     /// The rules of our set; needed where a door lets in by rules.
     pub rules: &'a Rules,
 }
@@ -35,9 +37,8 @@ pub struct Steps {
     pub failed: HashMap<Opening, Failure>,
 }
 
-/// Makes the steps for orders, at most one for each opening. `end`: Unix seconds of an order's
-/// end.
-pub fn steps(orders: &[Order], known: &Known, end: impl Fn(&Order) -> u32) -> Steps {
+/// Makes the steps for orders, at most one for each opening.
+pub fn steps(orders: &[Order], known: &Known) -> Steps {
     let mut steps = Steps::default();
     let (mut closing, mut opening) = (Batch::default(), Batch::default());
     let mut named = BTreeSet::new();
@@ -62,9 +63,9 @@ pub fn steps(orders: &[Order], known: &Known, end: impl Fn(&Order) -> u32) -> St
                     if known.foreign.contains(&order.opening) {
                         continue;
                     }
-                    match order.what {
-                        What::Close => closing.leave(table, host(address)),
-                        _ => opening.enter(table, host(address), end(order)),
+                    match known.layout.latest(table, address, known.ends) {
+                        Some(end) => opening.enter(table, host(address), end),
+                        None => closing.leave(table, host(address)),
                     }
                 }
             }
@@ -82,8 +83,9 @@ pub fn steps(orders: &[Order], known: &Known, end: impl Fn(&Order) -> u32) -> St
                 for order in open {
                     let address = order.opening.address;
                     steps.leave(gate, address, known);
-                    let result = numbers.open(address, end(order), &mut opening);
-                    if let Err(failure) = result {
+                    if let Some(&end) = known.ends.get(&order.opening)
+                        && let Err(failure) = numbers.open(address, end, &mut opening)
+                    {
                         steps.failed.insert(order.opening, failure);
                     }
                 }

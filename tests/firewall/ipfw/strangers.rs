@@ -249,6 +249,40 @@ fn an_administrators_table() {
     assert_eq!(knock(&rules), theirs);
 }
 
+/// The entry is there as long as one of the doors wants it.
+#[test]
+fn an_administrators_table_of_two_doors() {
+    let mut rules = Rules::new(By::Table);
+    rules.double.ipfw("table knock create type addr");
+    let mut doors = named();
+    opens_of(&mut doors[1]).pass = Pass::Table("knock".to_owned());
+    rules.firewall.establish(&doors, &[]).unwrap();
+    let end = |rules: &Rules| -> u64 {
+        let list = rules.double.ipfw("table knock list");
+        let (_, end) = list.trim().split_once(' ').unwrap();
+        end.parse().unwrap()
+    };
+    rules.obey(&[open(1, "192.0.2.7", 9000)]);
+    let long = end(&rules);
+    rules.obey(&[open(0, "192.0.2.7", 600)]);
+    assert!(end(&rules) > long - 1000);
+    let since = rules.since;
+    let openings = || {
+        let long = Duration::from_secs(9000).saturating_sub(since.elapsed());
+        [
+            still(0, "192.0.2.7", since),
+            (opening(1, "192.0.2.7"), Some(long)),
+        ]
+    };
+    rules.firewall.uphold(&openings()).unwrap();
+    assert_eq!(rules.firewall.uphold(&openings()), Ok(Upkeep::default()));
+    rules.obey(&[close(1, "192.0.2.7")]);
+    assert!(end(&rules) < long - 1000);
+    assert_eq!(rules.firewall.openings(), Ok(vec![opening(0, "192.0.2.7")]));
+    rules.obey(&[close(0, "192.0.2.7")]);
+    assert_eq!(rules.double.ipfw("table knock list"), "");
+}
+
 #[test]
 fn an_administrators_table_that_is_missing() {
     let mut rules = Rules::new(By::Table);
