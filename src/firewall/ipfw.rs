@@ -392,7 +392,9 @@ fn remaining(order: &Order) -> Duration {
 fn unix(remaining: Duration) -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let end = now.unwrap_or_default().saturating_add(remaining);
-    let seconds = end.as_secs() + u64::from(end.subsec_nanos() > 0);
+    let seconds = end
+        .as_secs()
+        .saturating_add(u64::from(end.subsec_nanos() > 0));
     u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
 }
 
