@@ -62,6 +62,8 @@ pub struct Plan {
     pub strangers: Vec<String>,
     /// What the batch does not mend.
     pub problems: Vec<Failure>,
+    /// Why not everybody is let in who should be, though all else stands.
+    pub crowded: Option<Failure>,
     /// Openings that somebody else's entries make.
     pub foreign: BTreeSet<Opening>,
     /// Running sessions of those who are put out.
@@ -321,7 +323,7 @@ fn leases(
                     put_back.push(address);
                 }
             }
-            None => plan.problems.push(range_full(gate)),
+            None => plan.crowded = Some(range_full(gate)),
         }
     }
     let name = &gate.name;

@@ -54,6 +54,7 @@ impl Ipfw {
             return Err(not_established());
         };
         let mut attempts = 2;
+        let mut mended = Vec::new();
         loop {
             attempts -= 1;
             let found = self.look(&layout, !self.known)?;
@@ -67,6 +68,8 @@ impl Ipfw {
             if let (true, Some(problem)) = (strictly, plan.problems.first()) {
                 return Err(problem.clone());
             }
+            let news = plan.mended.iter().filter(|line| !mended.contains(*line));
+            mended.extend(Vec::from_iter(news.cloned()));
             let batch = plan.batch();
             let made = match batch.is_empty() {
                 true => Ok(()),
@@ -86,10 +89,10 @@ impl Ipfw {
                 self.admit_latecomers(&layout, listed)?;
             }
             let upkeep = Upkeep {
-                mended: plan.mended,
+                mended,
                 strangers: plan.strangers,
             };
-            return Ok((upkeep, plan.problems.into_iter().next()));
+            return Ok((upkeep, plan.problems.into_iter().next().or(plan.crowded)));
         }
     }
 

@@ -107,7 +107,8 @@ fn a_range_has_an_end() {
     let mut rules = Rules::new(By::Rules);
     let mut door = ssh();
     opens_of(&mut door).pass = Pass::Rules(90..=91);
-    rules.firewall.establish(&[door], &[]).unwrap();
+    let doors = [door];
+    rules.firewall.establish(&doors, &[]).unwrap();
     rules.obey(&[open(0, "192.0.2.7", 600), open(0, "192.0.2.8", 600)]);
     let failure = rules.fails(open(0, "192.0.2.9", 600)).to_string();
     assert!(
@@ -124,6 +125,10 @@ fn a_range_has_an_end() {
     let openings = ["192.0.2.8", "192.0.2.9", "192.0.2.10"].map(|who| left(0, who, 600));
     let failure = rules.firewall.uphold(&openings).unwrap_err().to_string();
     assert!(failure.contains("no number of rules"), "{failure}");
+    // That is no reason not to start.
+    rules.crash();
+    rules.firewall.establish(&doors, &openings).unwrap();
+    assert_eq!(rules.firewall.openings(), Ok(who.to_vec()));
 }
 
 #[test]
