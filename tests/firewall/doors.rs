@@ -123,3 +123,22 @@ pub fn close(door: u16, address: &str) -> Order {
 pub fn left(door: u16, address: &str, seconds: u64) -> (Opening, Option<Duration>) {
     (opening(door, address), Some(Duration::from_secs(seconds)))
 }
+
+/// What a door of a builder above opens, to be changed.
+pub fn opens_of(door: &mut Door) -> &mut Opens {
+    match &mut door.action {
+        Action::Open(opens) => opens,
+        Action::Command(_) => panic!("{} runs commands", door.name),
+    }
+}
+
+/// A door that opens ports by a pass rule of this number; behind it a guard, if it has one.
+pub fn numbered(name: &str, ports: &[Port], rule: u16, guard: Option<u16>) -> Door {
+    let mut door = opens(name, ports, guard.is_some());
+    let opens = opens_of(&mut door);
+    opens.pass = Pass::Ours { rule: Some(rule) };
+    if let Some(standing) = &mut opens.guard {
+        standing.number = guard;
+    }
+    door
+}
