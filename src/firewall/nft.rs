@@ -9,7 +9,9 @@
 //! 2. for guarded ports, sessions known by their four numbers, from the kernel's list of
 //!    sockets (see [`super::sessions`]): pass, unless the packet is a SYN;
 //! 3. for each door, its addresses at its ports: pass. Where `connections` limits them, a set of
-//!    the door's counts those of each address by connection tracking, and passes no more;
+//!    the door's counts those of each address by connection tracking, and passes no more; what
+//!    ran before the set was made is not counted, and without a guard behind it nothing is kept
+//!    out;
 //! 4. for guarded ports, the networks that always pass: pass;
 //! 5. for each guarded port, one guard: drop.
 //!

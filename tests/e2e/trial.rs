@@ -317,7 +317,7 @@ fn what_takes_root_says_so() {
     let public = tempfile::tempdir().unwrap();
     crate::harness::chmod(public.path(), 0o755);
     let ctl = public.path().join("posternctl");
-    fs::copy(crate::harness::program("posternctl"), &ctl).unwrap();
+    crate::harness::copy_program("posternctl", &ctl);
     for command in ["confirm", "unguard", "reap"] {
         let mut setpriv = std::process::Command::new("setpriv");
         setpriv.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);

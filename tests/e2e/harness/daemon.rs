@@ -418,6 +418,12 @@ impl Drop for Daemon<'_> {
     }
 }
 
+/// Copies a program, by a process of its own: what one of ours has open to write cannot be run.
+pub fn copy_program(name: &str, to: &Path) {
+    let ran = Ran::of(Command::new("cp").arg(program(name)).arg(to));
+    assert_eq!(ran.code(), 0, "{ran:?}");
+}
+
 /// Sets a file's permission bits.
 pub fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
