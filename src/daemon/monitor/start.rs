@@ -34,6 +34,7 @@ use crate::time::Time;
 const USER: &str = "_postern";
 /// The listener's user otherwise.
 const NOBODY: &str = "nobody";
+
 /// posternd's command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -132,6 +133,12 @@ pub fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<String>> {
     if config.interfaces.is_empty() {
         return Err(vec![format!(
             "{name}: interface: missing: write interface = \"xl0\", or -i xl0"
+        )]);
+    }
+    if let Some((door, interface)) = config.unheard() {
+        return Err(vec![format!(
+            "{name}: door.{door}.on: nobody listens at {interface}: name interfaces that are \
+             listened at"
         )]);
     }
     if let Some(pidfile) = &options.pidfile {
