@@ -9,6 +9,7 @@ use crate::config::Door;
 mod backends;
 pub mod command;
 pub mod ipfw;
+pub mod live;
 pub mod memory;
 pub mod nft;
 pub mod pf;
