@@ -22,7 +22,7 @@ demo:
 	$(CARGO) build --release --locked
 	@tests/demo.sh $(BUILT)
 
-# Every test that can run here. The end-to-end tests need root and Linux.
+# Every test that can run here. The end-to-end tests need root, on Linux or FreeBSD.
 test:
 	@tests/setup.sh build test
 	@tests/run.sh
@@ -39,12 +39,14 @@ freebsd:
 # Programs, manual pages and the sample configuration. Run make first.
 install:
 	install -d -m 755 $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin \
-	    $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
-	    $(DESTDIR)$(ETCDIR)
+	    $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 \
+	    $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(ETCDIR)
 	install -m 755 $(BUILT)/posternd $(BUILT)/posternctl $(DESTDIR)$(PREFIX)/sbin
 	install -m 755 $(BUILT)/postern $(DESTDIR)$(PREFIX)/bin
 	install -m 644 man/postern.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 644 man/postern.toml.5 $(DESTDIR)$(MANDIR)/man5
+	install -m 644 man/postern-ipfw.7 man/postern-nft.7 man/postern-pf.7 \
+	    $(DESTDIR)$(MANDIR)/man7
 	install -m 644 man/posternd.8 man/posternctl.8 $(DESTDIR)$(MANDIR)/man8
 	install -m 644 etc/postern.toml.sample $(DESTDIR)$(ETCDIR)
 

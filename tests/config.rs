@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use postern::config::{
-    Action, Commands, Config, Door, FirewallKind, Guard, Knock, LogTo, Mistake, Opens, Pass, Port,
-    Sequence, Steps, TcpFlags, To, bounds, check, toml,
+    Action, Commands, Config, Door, FirewallKind, Guard, Knock, LogTo, Mistake, Network, Opens,
+    Pass, Port, Sequence, Steps, TcpFlags, To, bounds, check, toml,
 };
 use proptest::prelude::*;
 
@@ -346,4 +346,91 @@ proptest! {
         text.extend(&chars[to..]);
         hold(&text)?;
     }
+}
+
+#[test]
+fn doors_of_the_packet_filters_are_read() {
+    let config = read_good("ipfw.toml");
+    assert_eq!(config.trial, None);
+    let always: Vec<String> = config.always.iter().map(ToString::to_string).collect();
+    assert_eq!(always, ["192.0.2.0/24", "2001:db8::7"]);
+    let opens = |config: &Config, door: usize| match &config.doors[door].action {
+        Action::Open(opens) => opens.clone(),
+        Action::Command(_) => panic!("door {door} opens"),
+    };
+    let ssh = opens(&config, 0);
+    assert_eq!(ssh.pass, Pass::Ours { rule: Some(101) });
+    assert_eq!(ssh.guard.unwrap().number, Some(102));
+    assert_eq!((ssh.to, ssh.connections), (To::Me, Some(2)));
+    assert_eq!(config.doors[0].on, ["xl0"]);
+    let behind = opens(&config, 1);
+    assert_eq!(behind.to, To::Network("2001:db8:1::/64".parse().unwrap()));
+    assert_eq!(behind.guard.unwrap().ports, ports(&["80", "443"]));
+    assert_eq!(opens(&config, 2).pass, Pass::Rules(200..=249));
+    assert_eq!(
+        config.doors[2].max_leases, 50,
+        "as many as there are numbers"
+    );
+    let own = opens(&config, 3);
+    assert_eq!(
+        (own.pass, own.ports),
+        (Pass::Table("friends".into()), vec![])
+    );
+
+    let config = read_good("pf.toml");
+    assert_eq!(config.trial, Some(Duration::from_secs(300)));
+    let ssh = opens(&config, 0);
+    assert_eq!((ssh.to, ssh.kill_states), (To::Any, true));
+    assert_eq!(opens(&config, 1).ports, ports(&["25"]));
+    let guarded: Vec<Port> = postern::config::guarded(&config.doors)
+        .into_iter()
+        .collect();
+    assert_eq!(guarded, ports(&["22"]));
+}
+
+#[test]
+fn networks() {
+    let net = |text: &str| text.parse::<Network>();
+    for text in [
+        "192.0.2.7",
+        "192.0.2.0/24",
+        "10.0.0.0/8",
+        "0.0.0.0/0",
+        "2001:db8::/32",
+        "::/0",
+    ] {
+        assert_eq!(net(text).unwrap().to_string(), text);
+    }
+    assert_eq!(net("192.0.2.7/32").unwrap().to_string(), "192.0.2.7");
+    for text in [
+        "",
+        "/",
+        "192.0.2.1/24",
+        "192.0.2.0/33",
+        "192.0.2.0/+24",
+        "192.0.2.0/",
+        "2001:db8::/129",
+        "::ffff:192.0.2.7",
+        "host",
+        "192.0.2.0/24/24",
+        " 192.0.2.7",
+    ] {
+        assert_eq!(net(text), Err(()), "{text:?}");
+    }
+    let (four, six) = (net("192.0.2.0/24").unwrap(), net("2001:db8::/32").unwrap());
+    assert!(four.contains("192.0.2.255".parse().unwrap()));
+    assert!(!four.contains("192.0.3.0".parse().unwrap()));
+    assert!(!four.contains("2001:db8::1".parse().unwrap()));
+    assert!(six.contains("2001:db8:ffff::1".parse().unwrap()));
+    assert!(!six.contains("2001:db9::1".parse().unwrap()));
+}
+
+#[test]
+fn interfaces_of_the_command_line_must_do_for_the_doors() {
+    let mut config = read_good("ipfw.toml");
+    assert_eq!(config.unheard(), None);
+    config.interfaces = vec!["xl0".into()];
+    assert_eq!(config.unheard(), Some(("behind", "xl1")));
+    config.interfaces = vec!["any".into()];
+    assert_eq!(config.unheard(), None);
 }

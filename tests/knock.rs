@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use postern::config::{Port, Protocol, TcpFlags};
-use postern::knock::{Kind, Knocks, Watch, can_knock};
+use postern::knock::{EVERYWHERE, Kind, Knocks, Watch, can_knock};
 use postern::packet::{Arrival, What};
 use postern::time::Time;
 
@@ -41,6 +41,7 @@ fn door(door: u16, steps: &[Port]) -> Watch {
         timeout: Duration::from_secs(5),
         flags: TcpFlags::REQUEST,
         target: None,
+        on: EVERYWHERE,
     }
 }
 
@@ -582,4 +583,47 @@ fn nobody_knocks_from_an_address_that_nobody_has() {
         assert!(can_knock(ip(source)), "{source}");
         assert_eq!(scene.hits(source, &ssh()).last().unwrap(), "grant 4 at 0");
     }
+}
+
+#[test]
+fn a_door_hears_only_where_its_rules_apply() {
+    let steps = [tcp(7001), tcp(8001)];
+    let only = |n: u16, on| Watch {
+        on,
+        ..door(n, &steps)
+    };
+    let mut knocks = Knocks::new(
+        vec![only(0, 0b01), only(1, 0b10), only(2, 0b11)],
+        &[tcp(22)],
+        [1, 2],
+        64,
+    );
+    let mut now = 0;
+    let mut opened = |at: [usize; 2]| {
+        now += 60 * SECOND;
+        let mut outcomes = Vec::new();
+        for (&step, at) in steps.iter().zip(at) {
+            let arrival = Arrival {
+                time: Time(now),
+                source: ip(ALICE),
+                destination: ip(OURS),
+                what: What::Tcp {
+                    port: step.number,
+                    flags: SYN,
+                },
+            };
+            knocks.hear_at(at);
+            knocks.arrive(&arrival, |a| a == ip(OURS), |o| outcomes.push(o));
+        }
+        let grants = outcomes.iter().filter(|o| o.kind == Kind::Grant);
+        let mut doors: Vec<u16> = grants
+            .flat_map(|o| knocks.watches(o).map(|w| w.door))
+            .collect();
+        doors.sort_unstable();
+        doors
+    };
+    assert_eq!(opened([0, 0]), [0, 2]);
+    assert_eq!(opened([1, 1]), [1, 2]);
+    assert_eq!(opened([0, 1]), [2], "half here and half there");
+    assert_eq!(opened([2, 2]), [0u16; 0]);
 }

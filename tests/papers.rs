@@ -32,6 +32,20 @@ fn the_sample_as_it_stands_is_refused_for_what_it_says_is_missing() {
 
 #[test]
 fn the_sample_with_every_option_is_sound() {
+    // Some options stand in each other's place, or are one packet filter's.
+    let ipfw = sample_without(&["rules", "kill_states"]);
+    assert_eq!(refusals(&ipfw), Vec::<String>::new(), "{ipfw}");
+    let ipfw = sample_without(&["rule", "kill_states", "max_leases"])
+        .replace("guard = 102", "guard = 200");
+    assert_eq!(refusals(&ipfw), Vec::<String>::new(), "{ipfw}");
+    let pf = sample_without(&["rule", "rules"])
+        .replace("\"ipfw\"", "\"pf\"")
+        .replace("guard = 102", "guard = true");
+    assert_eq!(refusals(&pf), Vec::<String>::new(), "{pf}");
+}
+
+/// The sample with all other options in force.
+fn sample_without(left_out: &[&str]) -> String {
     let mut all = String::new();
     for line in text("etc/postern.toml.sample").lines() {
         let option = line
@@ -40,13 +54,14 @@ fn the_sample_with_every_option_is_sound() {
         match option {
             // In place of a sequence.
             Some(o) if o.starts_with("one_time_sequences") => {}
+            Some(o) if left_out.contains(&o.split(' ').next().unwrap_or_default()) => {}
             Some("sequence = []") => all.push_str(SEQUENCE),
             Some(option) => all.push_str(option),
             None => all.push_str(line),
         }
         all.push('\n');
     }
-    assert_eq!(refusals(&all), Vec::<String>::new(), "{all}");
+    all
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub const DOORS: RangeInclusive<usize> = 1..=1024;
 /// Knocks of a door.
 pub const KNOCKS: RangeInclusive<usize> = 1..=256;
 
-/// Different pairs of flag condition and timeout among sequences that share first step and
-/// target: so many attempts one packet may begin.
+/// Different triples of flag condition, timeout and interfaces among sequences that share first
+/// step and target: so many attempts one packet may begin.
 pub const ALIKE: usize = 4;
 
 /// Ports that one door opens.
@@ -48,8 +48,8 @@ pub const RULE: RangeInclusive<usize> = 1..=65534;
 /// `trial`, where it is not given.
 pub const TRIAL: Duration = Duration::from_secs(600);
 
-/// `trial`: long enough to open a terminal and knock.
-pub const TRIALS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86400);
+/// `trial`: minutes are for people, seconds for machines that knock by themselves.
+pub const TRIALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86400);
 
 /// Networks of `always`.
 pub const ALWAYS: RangeInclusive<usize> = 0..=256;

@@ -99,6 +99,14 @@ impl<'c> Check<'c> {
                 }
             }
         }
+        if !config.always.is_empty() && guarded.is_empty() && config.firewall != FirewallKind::None
+        {
+            self.warn(
+                Spot::default().key("always"),
+                "no guard stands that anybody could pass",
+                "write guard at a door, or leave always out",
+            );
+        }
         for fixed in &fixed {
             self.steps(fixed, live, &opened);
         }
@@ -201,7 +209,8 @@ impl<'c> Check<'c> {
     }
 }
 
-fn key_of(config: &Config, spot: Spot) -> String {
+/// The key of a part of a configuration as people write it: `door.ssh.guard`.
+pub fn key_of(config: &Config, spot: Spot) -> String {
     let mut key = String::new();
     if let Some(door) = spot.door.and_then(|at| config.doors.get(at)) {
         key = format!("door.{}", door.name);
@@ -210,7 +219,9 @@ fn key_of(config: &Config, spot: Spot) -> String {
         key.push_str(".knock");
     }
     if !spot.key.is_empty() {
-        key.push('.');
+        if !key.is_empty() {
+            key.push('.');
+        }
         key.push_str(spot.key);
     }
     key

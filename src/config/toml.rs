@@ -14,8 +14,8 @@
 //! | `control` | `/var/run/postern.sock` | the socket that posternctl speaks to, at most 103 bytes |
 //! | `state` | `/var/db/postern` on FreeBSD, `/var/lib/postern` elsewhere | the directory of the journal |
 //! | `always` | none | a list of at most 256 addresses and networks that pass every guard |
-//! | `trial` | `"10m"` | when a new guard is withdrawn that nobody has come through, `"1m"` to `"1d"`, or `"off"` |
-//! | `[door.NAME]` | at least one, at most 1024 | NAME: a letter, then letters, digits, `-`, `_`, at most 24 |
+//! | `trial` | `"10m"` | when a new guard is withdrawn that nobody has come through, `"1s"` to `"1d"`: time to open a terminal, knock and connect, or `"off"` |
+//! | `[door.NAME]` | at least one, at most 1024 | NAME: a letter, then letters, digits, `-`, `_`, at most 24; not `always` and `running` |
 //!
 //! | in `[door.NAME]` | default | what |
 //! |---|---|---|
@@ -48,7 +48,7 @@
 //!
 //! A sequence whose every step is the port just above (or just below) the last is refused: a
 //! port sweep would open it, since no trap fits between. Among sequences with the same first
-//! step and `target` there may be 4 different pairs of `tcpflags` and `seq_timeout`.
+//! step and `target` there may be 4 that differ in `tcpflags`, `seq_timeout` or `on`.
 
 mod door;
 pub(crate) mod keys;
@@ -66,7 +66,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::bounds;
-use super::mistake::{Mistake, Parsed, Places, Wrong, quote};
+use super::mistake::{Mistake, Parsed, Places, Spot, Wrong, quote};
 use super::{Config, FirewallKind, LogTo, Port, Protocol, Sequence, Steps, TcpFlags};
 use keys::Kind;
 use reader::{Field, Reader, Table};
@@ -106,8 +106,8 @@ pub fn read(file: &str, text: &str) -> Result<Parsed, Vec<Mistake>> {
     }
 }
 
-/// Mask and value of the flag condition, and timeout.
-type Condition = (u8, u8, Duration);
+/// Mask and value of the flag condition, timeout, and interfaces.
+type Condition = (u8, u8, Duration, Vec<String>);
 
 /// What is looked at across doors.
 #[derive(Default)]
@@ -118,6 +118,8 @@ struct Across {
     firewall: Option<FirewallKind>,
     /// What `interface` says; empty if that is not known or all are meant.
     interfaces: Vec<String>,
+    /// What `on` says of the door being read.
+    on: Vec<String>,
     /// Of rules.
     numbers: Vec<opens::Numbers>,
     /// By first step and target.
@@ -150,16 +152,16 @@ impl Across {
             false => TcpFlags { mask: 0, value: 0 },
         };
         let alike = self.alike.entry((first, sequence.target)).or_default();
-        let pair = (flags.mask, flags.value, sequence.timeout);
+        let pair = (flags.mask, flags.value, sequence.timeout, self.on.clone());
         if alike.len() < bounds::ALIKE || alike.contains(&pair) {
             alike.insert(pair);
             return;
         }
         let what = format!(
-            "more than {} pairs of tcpflags and seq_timeout among sequences that begin with {first}",
+            "more than {} sequences that begin with {first} differ in tcpflags, seq_timeout or on",
             bounds::ALIKE
         );
-        let right = "give it the tcpflags and seq_timeout of another, or begin otherwise";
+        let right = "give it what another has, or begin otherwise";
         reader.refuse(field, Wrong::new(what, right));
     }
 }
@@ -167,6 +169,11 @@ impl Across {
 fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<Config> {
     let table = Table::new(reader, String::new(), 0..0, Kind::Top, tree);
     let mut across = Across::default();
+    for &key in Kind::Top.keys() {
+        if let Some(field) = table.get(key) {
+            places.set(Spot::default().key(key), reader.place(&field.span));
+        }
+    }
     let mut path = |key, bounds| {
         let field = table.get(key)?;
         let path = reader.path(&field, bounds)?;
@@ -386,6 +393,9 @@ fn firewall(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<FirewallKind> 
     None
 }
 
+/// Names that tables of ours bear which are no door's.
+const RESERVED: [&str; 2] = ["always", "running"];
+
 /// Whether this can be the name of a door.
 ///
 /// # Errors
@@ -396,7 +406,10 @@ pub fn door_name(name: &str) -> Result<(), Wrong> {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-    if fits {
+    if fits && RESERVED.contains(&name) {
+        let what = format!("{} is a table of our own in the packet filter", quote(name));
+        Err(Wrong::new(what, "give the door another name"))
+    } else if fits {
         Ok(())
     } else {
         Err(Wrong::new(

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use nix::unistd::User;
+use nix::unistd::{Uid, User};
 use serde::Serialize;
 
 use super::lists::{List, Lists};
@@ -16,6 +16,7 @@ use crate::config::{
 };
 use crate::daemon::{doors, files};
 use crate::exit;
+use crate::firewall::live::{self, Remark};
 use crate::knock::{Knocks, Watch};
 
 /// Something that is wrong or unwise.
@@ -123,7 +124,7 @@ fn parse(file: &Path) -> Result<Result<Parsed, Vec<Mistake>>, Problem> {
     })
 }
 
-pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
+pub fn run(file: &Path, live: bool, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
     let parsed = parse(file)?;
     let (doors, mistakes, mut warnings) = match &parsed {
         Ok(parsed) => {
@@ -137,6 +138,9 @@ pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem>
     };
     if let Err(why) = files::trusted(file, true) {
         warnings.insert(0, refused(file, &why));
+    }
+    if let (true, Ok(parsed)) = (live, &parsed) {
+        warnings.extend(in_the_way(file, parsed)?);
     }
     let sound = mistakes.is_empty();
     if json {
@@ -167,6 +171,28 @@ pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem>
         }
     }
     Ok(if sound { exit::OK } else { exit::CONFIG })
+}
+
+/// What the rules that run now would do to the doors.
+fn in_the_way(file: &Path, parsed: &Parsed) -> Result<Vec<Finding>, Problem> {
+    let name = file.display().to_string();
+    let remarks = live::look(&parsed.config).map_err(|failure| {
+        let better = match Uid::effective().is_root() {
+            true => "",
+            false => " (only root can look)",
+        };
+        Problem::new(exit::UNAVAILABLE, format!("{failure}{better}"))
+    })?;
+    let found = remarks.into_iter().map(|Remark { spot, what, better }| {
+        let key = config::check::key_of(&parsed.config, spot);
+        Finding::at(
+            &name,
+            parsed.places.get(spot),
+            &key,
+            format!("{what}; {better}"),
+        )
+    });
+    Ok(found.collect())
 }
 
 /// What posternd does not take as it stands.
@@ -225,8 +251,8 @@ fn open_to_sweeps(name: &str, parsed: &Parsed, lists: &Lists) -> Vec<Finding> {
     };
     let unwatched = knocks.unwatched().map(|watch| {
         let message = "not listened to: too many sequences begin with the same step but have \
-                       other tcpflags or another seq_timeout; give them the same, or let it \
-                       begin with another step";
+                       other tcpflags, another seq_timeout or another on; give them the same, \
+                       or let it begin with another step";
         finding(watch, message.to_owned())
     });
     let swept = knocks

@@ -15,13 +15,17 @@ use crate::{config, exit};
 mod ask;
 mod check;
 mod close;
+mod confirm;
 mod keygen;
 mod list;
 mod listening;
 mod lists;
+mod offline;
+mod reap;
 mod reload;
 mod replay;
 mod status;
+mod unguard;
 
 const STATUSES: &str = "\
 Exit status:
@@ -29,10 +33,11 @@ Exit status:
   1   close: no lease was there to end
   64  the command line is wrong
   66  a configuration or a capture cannot be read
-  69  posternd does not answer, or could not do it
+  69  posternd does not answer, or could not do it; or the packet filter did not
+  71  the system refused something
   74  output cannot be written
   76  what answers on the control socket is not posternd
-  77  not allowed to speak to posternd
+  77  not root
   78  the configuration is wrong; nothing was changed";
 
 /// Controls posternd: who is let in, and whether its configuration is sound.
@@ -65,6 +70,9 @@ enum Command {
     Check {
         /// The configuration file, instead of -c
         file: Option<PathBuf>,
+        /// Look at the packet filter's rules and settings as well, and say what stands in the way
+        #[arg(long)]
+        live: bool,
     },
     /// Say who is let in, where and until when
     List,
@@ -79,6 +87,12 @@ enum Command {
     },
     /// Have posternd read its configuration again
     Reload,
+    /// Keep the guards that are on trial for good, and put back those withdrawn
+    Confirm,
+    /// Take all guards away, also when posternd is dead: what they guarded is open to everyone
+    Unguard,
+    /// End what is overdue if posternd does not run; for cron
+    Reap,
     /// Make a secret, as lines for postern.toml
     Keygen(keygen::Args),
     /// Say what posternd would have done with a captured stretch of traffic
@@ -137,13 +151,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
     let Global { config, json, .. } = &cli.global;
     match &cli.command {
-        Command::Check { file } => check::run(file.as_deref().unwrap_or(config), *json, out),
+        Command::Check { file, live } => {
+            check::run(file.as_deref().unwrap_or(config), *live, *json, out)
+        }
         Command::List => list::run(&socket(&cli.global), *json, out),
         Command::Status => status::run(&socket(&cli.global), *json, out),
         Command::Close { address, door } => {
             close::run(&socket(&cli.global), *address, door.clone(), *json, out)
         }
         Command::Reload => reload::run(&socket(&cli.global), *json, out),
+        Command::Confirm => confirm::run(config, &socket(&cli.global), *json, out),
+        Command::Unguard => unguard::run(config, &socket(&cli.global), *json, out),
+        Command::Reap => reap::run(config, *json, out),
         Command::Keygen(args) => keygen::run(args, *json, out),
         Command::Replay(args) => replay::run(config, args, out),
     }
@@ -152,17 +171,17 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
 /// The control socket: as told, else as the configuration says, else where posternd puts it.
 fn socket(global: &Global) -> PathBuf {
     let told = global.socket.clone();
-    told.or_else(|| configured(&global.config))
+    told.or_else(|| configured(&global.config, "control"))
         .unwrap_or_else(|| PathBuf::from(config::bounds::CONTROL))
 }
 
-/// `control` of a configuration that may be wrong otherwise: posternd goes on with the one
+/// A path that a configuration names which may be wrong otherwise: posternd goes on with the one
 /// before, and answers where it did.
-fn configured(file: &Path) -> Option<PathBuf> {
+fn configured(file: &Path, key: &str) -> Option<PathBuf> {
     let text = fs::read_to_string(file).ok()?;
     let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
-    let control = tree.get_ref().get("control")?.get_ref().as_str()?;
-    Some(PathBuf::from(control))
+    let path = tree.get_ref().get(key)?.get_ref().as_str()?;
+    Some(PathBuf::from(path))
 }
 
 /// `1 lease`, `2 leases`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::files;
 use crate::config::{Action, Config, Door, Knock, Port, Steps, onetime};
-use crate::knock::Watch;
+use crate::knock::{EVERYWHERE, Watch};
 use crate::lease::Terms;
 use crate::time::Time;
 
@@ -38,10 +38,22 @@ pub fn watches(
                 timeout: sequence.timeout,
                 flags: sequence.flags,
                 target: sequence.target,
+                on: on(config, door),
             }));
         }
     }
     watches
+}
+
+/// The bits of the interfaces that knocks at this door come in by.
+fn on(config: &Config, door: &Door) -> u64 {
+    let all = &config.interfaces;
+    if door.on.is_empty() || all.iter().any(|name| name == "any") {
+        return EVERYWHERE;
+    }
+    let here = |&(_, name): &(usize, &String)| door.on.contains(name);
+    let bits = all.iter().enumerate().take(64).filter(here);
+    bits.fold(0, |on, (n, _)| on | 1 << n)
 }
 
 /// The ports that doors open: none of them is a trap.

@@ -231,6 +231,7 @@ impl Listener {
             return false;
         };
         let link = live.link();
+        self.knocks.hear_at(n);
         for _ in 0..TURN {
             let arrival = match live.next_frame() {
                 Ok(Some(frame)) => packet::parse(now, link, frame.bytes),

@@ -8,10 +8,13 @@ pub mod files;
 pub mod listener;
 pub mod log;
 pub mod monitor;
+pub mod recovery;
 pub mod sandbox;
 pub mod server;
 pub mod spawn;
+pub mod state;
 pub mod supervise;
+pub mod trial;
 pub mod wire;
 
 use std::io::{self, Write};

@@ -1,13 +1,14 @@
 //! Arrivals -> grants: every unfinished attempt at every door, bounded in number and time.
 //!
 //! What holds, for each source by itself and each family of sequences (those that share first
-//! step, flag condition, target and timeout) by itself:
+//! step, flag condition, target, interfaces and timeout) by itself:
 //!
 //! - The first step begins an attempt, if there is none. A right step takes it on. A step that
 //!   it has taken already, repeated, does nothing. Any other port of the family, be it a step
 //!   or a trap, ends it, and that packet does not begin another. Ports that are not the
 //!   family's do nothing.
-//! - TCP segments whose flags do not fit and packets to another destination do nothing at all.
+//! - TCP segments whose flags do not fit, packets to another destination and packets that come
+//!   in elsewhere do nothing at all.
 //! - Time counts from the first knock, in whole milliseconds; exactly at the limit still
 //!   counts. Attempts whose time is up are gone before a packet is looked at.
 //! - Where some sequences end and others go on, the grant is given and the attempt goes on.
@@ -41,9 +42,12 @@ mod traps;
 /// The most steps of a sequence, as in knockd.
 pub const MAX_STEPS: usize = 32;
 
-/// The most different pairs of flag condition and timeout among sequences that share first
-/// step and target: so many attempts one packet may begin.
+/// The most different triples of flag condition, timeout and interfaces among sequences that
+/// share first step and target: so many attempts one packet may begin.
 pub const MAX_ALIKE: usize = 4;
+
+/// [`Watch::on`] of a sequence that may come in by any interface.
+pub const EVERYWHERE: u64 = u64::MAX;
 
 /// How many attempts one source may have at once (more if one packet can begin more).
 const PER_SOURCE: usize = 4;
@@ -67,6 +71,8 @@ pub struct Watch {
     pub flags: TcpFlags,
     /// The address it must be sent to; `None`: any of ours.
     pub target: Option<IpAddr>,
+    /// The interfaces it must come in by: a bit for each, as [`Knocks::hear_at`] numbers them.
+    pub on: u64,
 }
 
 /// What came of an arrival or of time passing.
@@ -106,6 +112,8 @@ pub struct Knocks {
     now: Time,
     /// Whether new attempts may begin.
     admitting: bool,
+    /// The bit of the interface that packets come from.
+    at: u64,
     counters: Counters,
 }
 
@@ -164,8 +172,15 @@ impl Knocks {
             sequences,
             now: Time::default(),
             admitting: true,
+            at: EVERYWHERE,
             counters: Counters::default(),
         }
+    }
+
+    /// From now on packets come from the interface of this number, 0 to 63. Before that is said
+    /// they come from anywhere.
+    pub fn hear_at(&mut self, interface: usize) {
+        self.at = 1 << (interface & 63);
     }
 
     /// From now on only the attempts that have begun go on: others are begun elsewhere.
@@ -194,6 +209,7 @@ impl Knocks {
             key,
             flags,
             destination: arrival.destination,
+            at: self.at,
             to_us: ours(arrival.destination),
         };
         let source = pack(arrival.source);
@@ -369,7 +385,7 @@ impl Knocks {
     }
 
     /// The sequences that are not listened to: without steps, with more than [`MAX_STEPS`], or
-    /// one too many that share first step and target but neither flag condition nor timeout
+    /// one too many that share first step and target but not flag condition, interfaces and timeout
     /// ([`MAX_ALIKE`]).
     pub fn unwatched(&self) -> impl Iterator<Item = &Watch> {
         let all = self.sequences.watches.iter().zip(&self.sequences.watched);
@@ -427,6 +443,7 @@ pub fn swept(steps: &[Port]) -> Option<&'static str> {
         timeout: Duration::ZERO,
         flags: TcpFlags::REQUEST,
         target: None,
+        on: EVERYWHERE,
     };
     let sequences = Sequences::new(vec![watch], &[]);
     Some(sweep::swept(&sequences).first()?.1)

@@ -38,15 +38,18 @@ pub(super) struct Packet {
     /// Of a TCP segment.
     pub(super) flags: Option<u8>,
     pub(super) destination: IpAddr,
+    /// The bit of the interface that it came in by.
+    pub(super) at: u64,
     /// Whether the destination is an address of ours.
     pub(super) to_us: bool,
 }
 
-/// Sequences that share first step, flag condition, target and timeout. A source has at most
+/// Sequences that share first step, flag condition, target, interfaces and timeout. A source has at most
 /// one attempt at a family, which goes on at all its doors at once.
 pub(super) struct Family {
     flags: TcpFlags,
     target: Option<IpAddr>,
+    on: u64,
     /// Its timeout's place in [`Sequences::timeouts`].
     pub(super) queue: usize,
     members: Span,
@@ -55,7 +58,8 @@ pub(super) struct Family {
 impl Family {
     /// Whether the packet is one that the family listens to, whatever its port.
     pub(super) fn fits(&self, packet: &Packet) -> bool {
-        packet.flags.is_none_or(|flags| self.flags.accept(flags))
+        self.on & packet.at != 0
+            && packet.flags.is_none_or(|flags| self.flags.accept(flags))
             && match self.target {
                 None => packet.to_us,
                 Some(target) => packet.destination == target,
@@ -148,8 +152,9 @@ pub(super) struct Sequences {
     pub(super) most_begun: usize,
 }
 
-/// What makes sequences a family: first step, flag condition (mask, value), target, timeout.
-type Kind = (u32, (u8, u8), Option<IpAddr>, u32);
+/// What makes sequences a family: first step, flag condition (mask, value), target, timeout,
+/// interfaces.
+type Kind = (u32, (u8, u8), Option<IpAddr>, u32, u64);
 
 fn kind(watch: &Watch) -> Option<Kind> {
     let first = key(*watch.steps.first()?);
@@ -163,7 +168,7 @@ fn kind(watch: &Watch) -> Option<Kind> {
     };
     let ms = watch.timeout.as_nanos().div_ceil(1_000_000);
     let ms = u32::try_from(ms).unwrap_or(LONGEST_MS).min(LONGEST_MS);
-    Some((first, flags, watch.target, ms))
+    Some((first, flags, watch.target, ms, watch.on))
 }
 
 impl Sequences {
@@ -174,9 +179,10 @@ impl Sequences {
         timeouts.dedup();
         let families = kinds
             .iter()
-            .map(|&(_, (mask, value), target, ms)| Family {
+            .map(|&(_, (mask, value), target, ms, on)| Family {
                 flags: TcpFlags { mask, value },
                 target,
+                on,
                 queue: timeouts.partition_point(|&t| t > ms),
                 members: Span::default(),
             })

@@ -18,6 +18,7 @@ mod reload;
 mod rules;
 mod scans;
 mod sessions;
+mod trial;
 
 use harness::Door;
 

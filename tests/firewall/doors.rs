@@ -56,6 +56,22 @@ pub fn opens(name: &str, ports: &[Port], guard: bool) -> Door {
     )
 }
 
+/// The same door with so many connections at once for each address.
+#[cfg_attr(not(feature = "e2e"), allow(dead_code))]
+pub fn limited(mut door: Door, connections: u16) -> Door {
+    if let Action::Open(opens) = &mut door.action {
+        opens.connections = Some(connections);
+    }
+    door
+}
+
+/// The same door on these interfaces.
+#[cfg_attr(not(feature = "e2e"), allow(dead_code))]
+pub fn on(mut door: Door, interfaces: &[&str]) -> Door {
+    door.on = interfaces.iter().map(|&name| name.to_owned()).collect();
+    door
+}
+
 /// A door that runs commands.
 pub fn runs(name: &str, start: &str, stop: Option<&str>) -> Door {
     door(

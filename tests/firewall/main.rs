@@ -11,3 +11,5 @@ mod ipfw;
 mod net;
 #[cfg(all(feature = "e2e", target_os = "linux"))]
 mod nft;
+#[cfg(all(feature = "e2e", target_os = "linux"))]
+mod pf;

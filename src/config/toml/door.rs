@@ -95,6 +95,7 @@ pub(super) fn read(
         Some(field) => opens::on(reader, &field, &across.interfaces),
         None => Some(Vec::new()),
     };
+    across.on = on.clone().unwrap_or_default();
     let knocks = knocks(reader, at, &table, places, across);
     let opens = table
         .get("opens")
@@ -147,7 +148,7 @@ fn action(
             table.refuse(
                 reader,
                 &["start_command"],
-                "a door cannot have a start_command besides",
+                "a door either opens ports or runs commands",
                 "make two doors",
             );
             None

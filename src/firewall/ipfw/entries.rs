@@ -106,10 +106,6 @@ fn openings(
                 plan.foreign.insert(opening);
             }
         } else if matches!(table, Table::Ours(_)) && !wanted.ends.contains_key(&opening) {
-            // Its running sessions go on.
-            let running = wanted.sessions.into_iter().flatten();
-            let left = running.filter(|session| gate.holds(address, session));
-            plan.left.extend(left);
             plan.leaving.leave(table, host(address));
             // One that is over is nothing to speak of.
             if end > wanted.now + 1 {
@@ -188,7 +184,9 @@ fn always(table: &Table, contents: &Contents, wanted: &Wanted, plan: &mut Plan) 
     }
 }
 
-/// The running sessions: who has ended is forgotten, who is missing is admitted.
+/// The running sessions: who has ended is forgotten, who is missing is admitted. All of them, also
+/// those that have a state: a flush of anybody's keep-state rule takes every state with it, and
+/// leaves no trace by which we could tell.
 fn sessions(table: &Table, contents: &Contents, wanted: &Wanted, plan: &mut Plan) {
     strangers(table, &contents.odd, plan);
     let Some(running) = wanted.sessions else {
@@ -203,11 +201,9 @@ fn sessions(table: &Table, contents: &Contents, wanted: &Wanted, plan: &mut Plan
     }
     let mut missing = Vec::new();
     for session in running {
-        let due = plan.rules_change || plan.left.contains(session);
-        let missed = wanted.admitted.contains(session);
-        if (due || missed) && plan.admitted.insert(*session) {
+        if plan.admitted.insert(*session) {
             plan.flows.admit(table, session);
-            if missed {
+            if wanted.admitted.contains(session) {
                 missing.push(session.remote);
             }
         }

@@ -66,8 +66,6 @@ pub struct Plan {
     pub crowded: Option<Failure>,
     /// Openings that somebody else's entries make.
     pub foreign: BTreeSet<Opening>,
-    /// Running sessions of those who are put out.
-    pub left: BTreeSet<Session>,
     /// The sessions that are admitted by their four numbers from then on.
     pub admitted: BTreeSet<Session>,
     /// What of ours is in the administrator's tables from then on.

@@ -35,6 +35,7 @@ pub(super) fn watch(door: u16, steps: &[Port]) -> Watch {
         timeout: Duration::from_secs(5),
         flags: TcpFlags::REQUEST,
         target: None,
+        on: super::EVERYWHERE,
     }
 }
 
