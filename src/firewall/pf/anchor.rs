@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use crate::config::{Port, Protocol};
 
+use super::super::filter::some_of;
 use super::super::sessions::{self, Session};
 use super::super::{Failure, Opening, Upkeep};
 use super::layout::{ALWAYS, DOOR, Layout};
 use super::listing::{self, Entry, Rules};
 use super::states::{self, Watch};
-use super::{ANCHOR, Pf, lines, some_of};
+use super::{ANCHOR, Pf, lines};
 
 impl Pf {
     /// Makes of our anchor what it should be.
