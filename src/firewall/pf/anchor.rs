@@ -270,7 +270,7 @@ impl Pf {
     }
 
     /// Admits the sessions that were established between the reading of the list and the
-    /// arrival of the guard; what they sent meanwhile, TCP sends again.
+    /// arrival of the guard.
     fn admit_latecomers(
         &mut self,
         layout: &Layout,
@@ -278,8 +278,7 @@ impl Pf {
         mut running: Vec<String>,
         strangers: &[String],
     ) -> Result<(), Failure> {
-        let mut late = BTreeSet::from_iter(sessions::established(&layout.guarded)?);
-        late.retain(|session| !listed.contains(session));
+        let late = BTreeSet::from_iter(sessions::since(listed, &layout.guarded)?);
         if late.is_empty() {
             return Ok(());
         }
