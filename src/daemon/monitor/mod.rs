@@ -174,7 +174,7 @@ impl Monitor {
     pub(super) fn stop(&mut self) {
         self.log.line(
             Level::Notice,
-            "stopping: guards and openings stand, leases end when they should have",
+            "stopping: guards and openings stand; what is due ends at the next start, or by reap",
         );
         self.listeners.stop();
         let until = clock::now() + STOP_IN;
