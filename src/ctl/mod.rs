@@ -16,6 +16,7 @@ use crate::exit;
 mod ask;
 mod check;
 mod close;
+mod convert;
 mod keygen;
 mod list;
 mod listening;
@@ -83,6 +84,11 @@ enum Command {
     },
     /// Have posternd read its configuration again
     Reload,
+    /// Print the postern.toml that does what a knockd.conf does
+    Convert {
+        /// The knockd.conf
+        file: PathBuf,
+    },
     /// Make a secret, as lines for postern.toml
     Keygen(keygen::Args),
     /// Say what posternd would have done with a captured stretch of traffic
@@ -150,6 +156,7 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
             close::run(&socket(&cli.global), *address, door.clone(), *json, out)
         }
         Command::Reload => reload::run(&socket(&cli.global), *json, out),
+        Command::Convert { file } => convert::run(file, *json, out),
         Command::Keygen(args) => keygen::run(args, *json, out),
         Command::Replay(args) => replay::run(config, args, out),
     }
