@@ -230,6 +230,35 @@ fn every_directive_is_read() {
     assert_eq!(config.doors[3].lease(), None);
 }
 
+/// README and manual show what posternctl convert makes of the article's file.
+#[test]
+fn papers_show_what_is_made() {
+    let bytes = fs::read(directory().join("article-freebsd.conf")).expect("readable");
+    let file = "/usr/local/etc/knockd.conf";
+    let parsed = config::read(file, &bytes).expect("a good file");
+    let made = convert::convert(file, &parsed).text;
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manual = fs::read_to_string(root.join("man/postern-knockd.7")).expect("readable");
+    assert!(manual.contains(&made), "{made}");
+    let theirs = String::from_utf8_lossy(&bytes);
+    assert!(manual.contains(theirs.as_ref()), "{theirs}");
+
+    let readme = fs::read_to_string(root.join("README.md")).expect("readable");
+    let section = readme.split("## From knockd").nth(1).expect("a section");
+    for line in made
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
+        assert!(section.contains(&format!("    {line}\n")), "{line}");
+    }
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let warnings = check::check(file, &parsed, &[]);
+    let delete = warnings.iter().find(|w| w.what.contains("ipfw delete"));
+    let delete = delete.expect("it is warned of").to_string();
+    assert!(one_line(section).contains(&one_line(&delete)), "{delete}");
+}
+
 #[test]
 fn not_more_mistakes_than_can_be_read() {
     let text = "x = 1\n".repeat(1000);

@@ -153,6 +153,17 @@ fn several_doors_at_once() {
     case("shared", &[]);
 }
 
+/// The article's two files, read as knockd reads them: its doors open and close and open again.
+#[test]
+fn knockds_doors() {
+    for (name, file) in [
+        ("article", "article-freebsd.conf"),
+        ("article-linux", "article-linux.conf"),
+    ] {
+        case_with(name, &tests().join("knockd").join(file), &[]);
+    }
+}
+
 /// `--json` changes nothing; `--to` says what is ours; `target` says more.
 #[test]
 fn packets_to_others() {
