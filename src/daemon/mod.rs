@@ -5,6 +5,7 @@ pub mod clock;
 pub mod control;
 pub mod doors;
 pub mod files;
+pub mod knockd_as;
 pub mod listener;
 pub mod log;
 pub mod monitor;
@@ -12,6 +13,7 @@ pub mod sandbox;
 pub mod server;
 pub mod spawn;
 pub mod supervise;
+pub mod voice;
 pub mod wire;
 
 use std::io::{self, Write};

@@ -29,6 +29,10 @@ impl Monitor {
 
     /// The new configuration whole, or nothing; its warnings.
     pub(super) fn reload(&mut self, now: Time) -> Result<Vec<String>, Vec<String>> {
+        let file = self.options.config.display().to_string();
+        if let Some(line) = self.options.voice.rereading(&file) {
+            self.say(&line);
+        }
         let (config, mut warnings) = load(&self.options)?;
         let user = Unprivileged::of(&config).map_err(|e| vec![e])?;
         let mut notes = Vec::new();

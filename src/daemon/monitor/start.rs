@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::{Uid, User};
+use nix::unistd::{Uid, User, daemon};
 
 use super::signals::Signals;
 use super::{Monitor, UPHOLD_EVERY, openings};
@@ -21,6 +21,7 @@ use crate::daemon::log::{Level, Log};
 use crate::daemon::server::Server;
 use crate::daemon::spawn::Executable;
 use crate::daemon::supervise::Listeners;
+use crate::daemon::voice::Voice;
 use crate::daemon::{clock, files};
 use crate::exit;
 use crate::firewall::{Backends, Firewall, Opening, Order, What};
@@ -53,6 +54,16 @@ pub struct Options {
     pub pidfile: Option<PathBuf>,
     /// Log stages, failures and timeouts too.
     pub verbose: bool,
+    /// How the log speaks.
+    pub voice: Voice,
+    /// Say aloud what goes to the log, too.
+    pub aloud: bool,
+    /// In place of the system's own log where the configuration names none.
+    pub log: Option<PathBuf>,
+    /// Hear no IPv6.
+    pub only_v4: bool,
+    /// Leave the terminal and the foreground once all that can go wrong at once has not.
+    pub detach: bool,
 }
 
 /// Why the daemon did not start: what to print, and the exit status (sysexits(3)).
@@ -187,9 +198,10 @@ impl Monitor {
                 format!("{}: {e}", config.control.display()),
             )
         })?;
-        let pidfile = config.pidfile.as_deref().map(Pidfile::write).transpose();
-        let pidfile = pidfile.map_err(os("pidfile"))?;
-        let mut log = Log::open(&config.log).map_err(os("log"))?;
+        let mut log = Log::open(&config.log, options.voice).map_err(os("log"))?;
+        if options.aloud {
+            log.speak_aloud();
+        }
 
         let now = clock::now();
         let boot = boot().map_err(os(BOOT))?;
@@ -229,6 +241,7 @@ impl Monitor {
             renew: true,
             look: None,
             said: HashMap::new(),
+            heard_once: false,
             watcher,
             interfaces,
             server,
@@ -239,12 +252,32 @@ impl Monitor {
             refused: 0,
             since: Timestamp::now(),
             _lock: lock,
-            _pidfile: pidfile,
+            pidfile: None,
         };
+        if monitor.options.detach {
+            daemon(false, false).map_err(|e| not(exit::OSERR, format!("daemon: {e}")))?;
+        }
+        monitor.write_pidfile().map_err(os("pidfile"))?;
         monitor.say_started();
         monitor.say_warnings(&warnings);
         monitor.resume(recovered.entries, recovered.rebooted, now)?;
         Ok(monitor)
+    }
+
+    /// Where nobody sees it fail, it is said and goes without.
+    fn write_pidfile(&mut self) -> io::Result<()> {
+        let Some(path) = &self.doors.config.pidfile else {
+            return Ok(());
+        };
+        match Pidfile::write(path) {
+            Ok(written) => self.pidfile = Some(written),
+            Err(e) if self.options.detach => {
+                let text = format!("could not create pid file {}: {e}", path.display());
+                self.log.line(Level::Error, &text);
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(())
     }
 
     pub(super) fn say_started(&mut self) {
@@ -257,8 +290,11 @@ impl Monitor {
             config.interfaces.join(" "),
             self.options.config.display(),
         );
-        self.log.line(Level::Notice, &text);
-        if config.user.is_none() && self.user.name == NOBODY {
+        let unknown = config.user.is_none() && self.user.name == NOBODY;
+        if let Some(line) = self.options.voice.started(text) {
+            self.say(&line);
+        }
+        if unknown {
             self.log.line(
                 Level::Warning,
                 &format!("there is no user {USER}: the listener runs as {NOBODY}"),
@@ -319,6 +355,7 @@ impl Monitor {
             self.log.line(Level::Notice, &text);
         }
         self.say_upkeep(&upkeep);
+        self.say_running(&orders);
         self.firewall.apply(&orders);
         self.run_orphans(orphans);
         self.take_done();
