@@ -35,7 +35,7 @@ pub fn check(file: &str, parsed: &Parsed, live: &[Port]) -> Vec<Warning> {
     let mut check = Check {
         file,
         parsed,
-        warnings: Vec::new(),
+        warnings: parsed.warnings.clone(),
     };
     check.all(&live.iter().copied().collect());
     check.warnings.sort_by_key(|warning| warning.place);
@@ -209,8 +209,12 @@ impl<'c> Check<'c> {
     }
 }
 
-/// The key of a part of a configuration as people write it: `door.ssh.guard`.
+/// The key of a part of a configuration as people write it: `door.ssh.guard`, in a knockd.conf
+/// `[ssh] Sequence`.
 pub fn key_of(config: &Config, spot: Spot) -> String {
+    if let Some(knockd) = &config.knockd {
+        return super::knockd::key_of(knockd, spot);
+    }
     let mut key = String::new();
     if let Some(door) = spot.door.and_then(|at| config.doors.get(at)) {
         key = format!("door.{}", door.name);

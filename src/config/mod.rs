@@ -1,9 +1,10 @@
 //! The model of a configuration, checked, and the front doors that make it from text.
-
 //!
 //! | file | what |
 //! |---|---|
+//! | [`format`](mod@format) | which front door a file goes to |
 //! | [`toml`] | postern.toml -> [`Config`], or every mistake with its place |
+//! | [`knockd`] | the same for knockd.conf |
 //! | [`check`] | what a configuration may say but had better not |
 //! | [`keygen`] | new sequences |
 //! | [`onetime`] | lists of sequences, each used once |
@@ -15,7 +16,9 @@
 
 pub mod bounds;
 pub mod check;
+pub mod format;
 pub mod keygen;
+pub mod knockd;
 pub mod mistake;
 pub mod onetime;
 mod services;
@@ -63,8 +66,12 @@ pub struct Config {
     pub trial: Option<Duration>,
     /// `doors` in the order of the file. At least one.
     pub doors: Vec<Door>,
+    /// What a knockd.conf said beyond this; `None`: it was a postern.toml.
+    pub knockd: Option<Knockd>,
 }
 
+pub use format::{Format, read};
+pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
 
 /// Where log lines go.

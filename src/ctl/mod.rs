@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
-use crate::{config, exit};
+use crate::config::{self, Format};
+use crate::exit;
 
 mod ask;
 mod check;
@@ -162,9 +163,12 @@ fn socket(global: &Global) -> PathBuf {
 }
 
 /// `control` of a configuration that may be wrong otherwise: posternd goes on with the one
-/// before, and answers where it did.
+/// before, and answers where it did. knockd.conf cannot name it.
 fn configured(file: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(file).ok()?;
+    if Format::of(&file.display().to_string(), text.as_bytes()) == Format::Knockd {
+        return None;
+    }
     let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
     let control = tree.get_ref().get("control")?.get_ref().as_str()?;
     Some(PathBuf::from(control))

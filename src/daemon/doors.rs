@@ -112,7 +112,7 @@ impl Doors {
                 let Steps::OneTime(path) = &sequence.steps else {
                     continue;
                 };
-                let lines = match read_list(path) {
+                let lines = match read_list(path, &config) {
                     Ok((_, lines)) => {
                         if lines.is_empty() {
                             wrong.push(used_up(&door.name, path));
@@ -231,7 +231,7 @@ impl Doors {
         {
             return Err(NotSpent::NotInForce);
         }
-        let (text, lines) = read_list(&list.path).map_err(NotSpent::NotWritten)?;
+        let (text, lines) = read_list(&list.path, &self.config).map_err(NotSpent::NotWritten)?;
         if lines.first() != list.lines.first() {
             // The administrator has changed the file under us: what was knocked may not stand
             // there any more.
@@ -254,8 +254,9 @@ fn used_up(door: &str, path: &Path) -> String {
     format!("{door}: {path}: no sequence is left: this knock opens nothing")
 }
 
-fn read_list(path: &Path) -> Result<(String, Lines), String> {
-    files::trusted(path, true).map_err(|e| e.to_string())?;
+/// The lists of a knockd.conf may be readable by all, as it may be itself.
+fn read_list(path: &Path, config: &Config) -> Result<(String, Lines), String> {
+    files::trusted(path, config.knockd.is_none()).map_err(|e| e.to_string())?;
     let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let lines = first_two(&text);
     Ok((text, lines))

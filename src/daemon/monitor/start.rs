@@ -14,7 +14,7 @@ use nix::unistd::{Uid, User, daemon};
 
 use super::signals::Signals;
 use super::{Monitor, UPHOLD_EVERY, openings};
-use crate::config::{self, Config, Door};
+use crate::config::{self, Config, Door, Format};
 use crate::daemon::addresses::{self, Watcher};
 use crate::daemon::doors::Doors;
 use crate::daemon::log::{Level, Log};
@@ -133,13 +133,21 @@ impl Unprivileged {
 
 /// Reads a configuration and takes the command line into account.
 pub(super) fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<String>> {
-    files::trusted(&options.config, true).map_err(|e| vec![e.to_string()])?;
     let name = options.config.display().to_string();
-    let text = fs::read_to_string(&options.config).map_err(|e| vec![format!("{name}: {e}")])?;
-    let parsed = config::toml::read(&name, &text)
+    files::trusted(&options.config, false).map_err(|e| vec![e.to_string()])?;
+    let text = fs::read(&options.config).map_err(|e| vec![format!("{name}: {e}")])?;
+    let readable = files::trusted(&options.config, true).map_err(|e| e.to_string());
+    // Many a knockd.conf can be read by all.
+    let exposed = match (Format::of(&name, &text), readable) {
+        (Format::Postern, Err(why)) => return Err(vec![why]),
+        (Format::Knockd, Err(why)) => Some(format!("{name}: warning: {why}")),
+        (_, Ok(())) => None,
+    };
+    let parsed = config::read(&name, &text)
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let warnings = config::check::check(&name, &parsed, &[]);
-    let warnings = warnings.iter().map(ToString::to_string).collect();
+    let unwise = config::check::check(&name, &parsed, &[]);
+    let unwise = unwise.iter().map(ToString::to_string);
+    let warnings = exposed.into_iter().chain(unwise).collect();
     let mut config = parsed.config;
     if !options.interfaces.is_empty() {
         config.interfaces.clone_from(&options.interfaces);
