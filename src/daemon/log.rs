@@ -25,6 +25,17 @@ pub enum Level {
     Info,
 }
 
+impl Level {
+    fn severity(self) -> Severity {
+        match self {
+            Level::Error => Severity::LOG_ERR,
+            Level::Warning => Severity::LOG_WARNING,
+            Level::Notice => Severity::LOG_NOTICE,
+            Level::Info => Severity::LOG_INFO,
+        }
+    }
+}
+
 /// Lines that strangers can cause, about attempts and about doors each by themselves: so many a
 /// second at most, and this many saved up.
 const PER_SECOND: f64 = 8.0;
@@ -45,7 +56,7 @@ enum Sink {
 
 /// Where log lines go.
 pub struct Log {
-    sink: Sink,
+    sinks: Vec<Sink>,
     voice: Voice,
     /// Whether lines go to standard output, too.
     aloud: bool,
@@ -107,9 +118,9 @@ impl Log {
     ///
     /// # Errors
     /// A file that cannot be opened.
-    pub fn open(to: &LogTo, voice: Voice) -> io::Result<Log> {
+    pub fn open(to: &[LogTo], voice: Voice) -> io::Result<Log> {
         Ok(Log {
-            sink: sink(to, voice)?,
+            sinks: sinks(to, voice)?,
             voice,
             aloud: false,
             attempts: Allowance::new(),
@@ -130,8 +141,8 @@ impl Log {
     ///
     /// # Errors
     /// A file that cannot be opened; the log then goes on where it was.
-    pub fn reopen(&mut self, to: &LogTo) -> io::Result<()> {
-        self.sink = sink(to, self.voice)?;
+    pub fn reopen(&mut self, to: &[LogTo]) -> io::Result<()> {
+        self.sinks = sinks(to, self.voice)?;
         Ok(())
     }
 
@@ -145,20 +156,16 @@ impl Log {
             // Nobody can be told that nothing can be printed.
             let _ = writeln!(io::stdout(), "{text}");
         }
-        match &mut self.sink {
-            Sink::Syslog => {
-                let severity = match level {
-                    Level::Error => Severity::LOG_ERR,
-                    Level::Warning => Severity::LOG_WARNING,
-                    Level::Notice => Severity::LOG_NOTICE,
-                    Level::Info => Severity::LOG_INFO,
-                };
-                let priority = Priority::new(severity, self.voice.facility());
-                // A text with a NUL byte cannot be: control characters are gone.
-                let _ = syslog(priority, text.as_str());
+        for sink in &mut self.sinks {
+            match sink {
+                Sink::Syslog => {
+                    let priority = Priority::new(level.severity(), self.voice.facility());
+                    // A text with a NUL byte cannot be: control characters are gone.
+                    let _ = syslog(priority, text.as_str());
+                }
+                Sink::Stderr => write(&mut io::stderr(), &self.voice.stamped(&text)),
+                Sink::File(file) => write(file, &self.voice.stamped(&text)),
             }
-            Sink::Stderr => write(&mut io::stderr(), &self.voice.stamped(&text)),
-            Sink::File(file) => write(file, &self.voice.stamped(&text)),
         }
     }
 
@@ -193,6 +200,10 @@ impl Log {
     pub fn withheld(&self) -> u64 {
         self.withheld
     }
+}
+
+fn sinks(to: &[LogTo], voice: Voice) -> io::Result<Vec<Sink>> {
+    to.iter().map(|to| sink(to, voice)).collect()
 }
 
 fn sink(to: &LogTo, voice: Voice) -> io::Result<Sink> {
@@ -232,7 +243,7 @@ mod tests {
     fn a_flood_is_counted_not_recited() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("log");
-        let mut log = Log::open(&LogTo::File(path.clone()), Voice::Ours).unwrap();
+        let mut log = Log::open(&[LogTo::File(path.clone())], Voice::Ours).unwrap();
         for n in 0..100_000u32 {
             let time = Time(u64::from(n) * 100);
             log.caused(
@@ -255,7 +266,7 @@ mod tests {
     fn one_source_does_not_silence_the_others() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("log");
-        let mut log = Log::open(&LogTo::File(path.clone()), Voice::Ours).unwrap();
+        let mut log = Log::open(&[LogTo::File(path.clone())], Voice::Ours).unwrap();
         let (loud, quiet) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
         for _ in 0..1000 {
             log.caused(About::Attempts, Level::Info, loud.into(), Time(0), "loud");
@@ -270,11 +281,11 @@ mod tests {
     fn a_line_stays_one_line() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("log");
-        let mut log = Log::open(&LogTo::File(path.clone()), Voice::Ours).unwrap();
+        let mut log = Log::open(&[LogTo::File(path.clone())], Voice::Ours).unwrap();
         log.line(Level::Error, "one\ntwo\u{1b}[2J");
         assert_eq!(lines(&path), 1);
         fs::rename(&path, top.path().join("log.0")).unwrap();
-        log.reopen(&LogTo::File(path.clone())).unwrap();
+        log.reopen(&[LogTo::File(path.clone())]).unwrap();
         log.line(Level::Error, "three");
         assert_eq!(lines(&path), 1);
     }

@@ -11,6 +11,7 @@ mod control;
 mod crash;
 mod flood;
 mod interfaces;
+mod knockd;
 mod leases;
 mod one_time;
 mod process;

@@ -8,7 +8,7 @@ use crate::config::{Action, Door};
 use crate::daemon::clock;
 use crate::daemon::doors::NotSpent;
 use crate::daemon::log::{About, Level};
-use crate::daemon::voice::Step;
+use crate::daemon::voice::{Step, Voice};
 use crate::daemon::wire::{Event, Knocked};
 use crate::firewall::{Done, Firewall, Opening, Order, What, command};
 use crate::journal::{Entry, Record};
@@ -50,7 +50,10 @@ impl Monitor {
             self.recent.insert(knock, (k.generation, now));
         }
         *self.granted.entry(name.to_owned()).or_default() += 1;
-        let lines = self.options.voice.granted(name, k.address, k.stage);
+        let lines = self
+            .options
+            .voice
+            .granted(self.doors.written(door), k.address, k.stage);
         self.say_caused(About::Doors, k.address, &lines);
         self.leases
             .grant(door, k.address, now, |change| changes.push(change));
@@ -90,6 +93,10 @@ impl Monitor {
             Event::Timeout(k) => (k, Step::Late),
             _ => return,
         };
+        let door = match (self.options.voice, self.doors.place(door)) {
+            (Voice::Knockd, Some(place)) => self.doors.written(place),
+            _ => door,
+        };
         let line = self.options.voice.step(step, door, k.address, k.stage);
         self.say_caused(About::Attempts, k.address, &line);
     }
@@ -119,12 +126,10 @@ impl Monitor {
     pub(super) fn say_running(&mut self, orders: &[Order]) {
         for order in orders {
             let Opening { door, address } = order.opening;
-            let Some(door) = self.doors.get(door) else {
-                continue;
-            };
-            if let Some(command) = command_line(door, order.what, address) {
-                let voice = self.options.voice;
-                let lines = voice.running(order.what, &door.name, address, &command);
+            let line = |door| command_line(door, order.what, address);
+            if let Some(command) = self.doors.get(door).and_then(line) {
+                let (voice, door) = (self.options.voice, self.doors.written(door));
+                let lines = voice.running(order.what, door, address, &command);
                 self.say_caused(About::Doors, address, &lines);
             }
         }
@@ -220,7 +225,10 @@ impl Monitor {
                 }
             }
             let commands = self.doors.get(door).is_some_and(|d| !d.opens_ports());
-            let ran = commands.then(|| self.options.voice.ran(&name, address, &result));
+            let ran = commands.then(|| {
+                let written = self.doors.written(door);
+                self.options.voice.ran(written, address, &result)
+            });
             if let Some(lines) = ran.flatten() {
                 self.closing.remove(&order.opening);
                 self.say_caused(About::Doors, address, &lines);

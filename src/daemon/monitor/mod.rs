@@ -35,7 +35,7 @@ use crate::lease::{Leases, Why};
 use crate::time::Time;
 use signals::Signals;
 pub use start::{NotStarted, Options};
-use start::{Pidfile, Unprivileged};
+use start::{Pidfile, Unprivileged, log_to};
 
 /// How often it is looked whether our rules stand.
 const UPHOLD_EVERY: Duration = Duration::from_secs(10);
@@ -267,7 +267,8 @@ impl Monitor {
     }
 
     pub(super) fn reopen_log(&mut self) {
-        if let Err(e) = self.log.reopen(&self.doors.config.log.clone()) {
+        let to = log_to(&self.options, &self.doors.config);
+        if let Err(e) = self.log.reopen(&to) {
             self.log.line(Level::Error, &format!("log: {e}"));
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Monitor;
 use super::grants::in_words;
 use super::openings;
-use super::start::{Unprivileged, load};
+use super::start::{Unprivileged, load, log_to};
 use crate::config::{Action, Config};
 use crate::daemon::control::Response;
 use crate::daemon::doors::Doors;
@@ -56,9 +56,13 @@ impl Monitor {
         };
         let (doors, wrong) = Doors::new(config, now);
         notes.extend(wrong);
-        if doors.config.log != before.log {
+        let (log, log_before) = (
+            log_to(&self.options, &doors.config),
+            log_to(&self.options, before),
+        );
+        if log != log_before {
             self.log
-                .reopen(&doors.config.log)
+                .reopen(&log)
                 .map_err(|e| vec![format!("log: {e}")])?;
         }
 
@@ -80,7 +84,7 @@ impl Monitor {
                 if let Err(e) = self.establish(&before, &openings(&self.leases, now)) {
                     lines.push(format!("nor does the configuration before stand: {e}"));
                 }
-                self.log.reopen(&before.log).unwrap_or_default();
+                self.log.reopen(&log_before).unwrap_or_default();
                 return Err(lines);
             }
         };

@@ -14,7 +14,7 @@ use nix::unistd::{Uid, User, daemon};
 
 use super::signals::Signals;
 use super::{Monitor, UPHOLD_EVERY, openings};
-use crate::config::{self, Config, Door, Format};
+use crate::config::{self, Config, Door, Format, LogTo};
 use crate::daemon::addresses::{self, Watcher};
 use crate::daemon::doors::Doors;
 use crate::daemon::log::{Level, Log};
@@ -157,10 +157,37 @@ pub(super) fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<Strin
             "{name}: interface: missing: write interface = \"xl0\", or -i xl0"
         )]);
     }
-    if let Some(pidfile) = &options.pidfile {
-        config.pidfile = Some(pidfile.clone());
-    }
+    config.pidfile = match (options.voice, &config.knockd) {
+        (Voice::Ours, _) => options.pidfile.clone().or(config.pidfile),
+        // knockd has one only in the background; what the file says goes before.
+        (Voice::Knockd, _) if !options.detach => None,
+        (Voice::Knockd, Some(said)) => said.pidfile.clone().or(options.pidfile.clone()),
+        (Voice::Knockd, None) => config.pidfile.or(options.pidfile.clone()),
+    };
     Ok((config, warnings))
+}
+
+/// Where log lines go: under a knockd.conf it may be two places at once.
+pub(super) fn log_to(options: &Options, config: &Config) -> Vec<LogTo> {
+    let Some(said) = &config.knockd else {
+        return vec![config.log.clone()];
+    };
+    let file = said.log_file.as_ref().or(options.log.as_ref());
+    let file = file.map(|path| LogTo::File(path.clone()));
+    let syslog = (said.syslog || file.is_none()).then_some(LogTo::Syslog);
+    file.into_iter().chain(syslog).collect()
+}
+
+/// The log. knockd goes on without a file that it cannot open, and says so.
+fn open_log(options: &Options, config: &Config) -> io::Result<Log> {
+    let to = log_to(options, config);
+    match Log::open(&to, options.voice) {
+        Err(e) if options.voice == Voice::Knockd => {
+            eprintln!("warning: cannot open logfile: {e}");
+            Log::open(&[LogTo::Syslog], options.voice)
+        }
+        opened => opened,
+    }
 }
 
 fn boot() -> io::Result<String> {
@@ -206,7 +233,7 @@ impl Monitor {
                 format!("{}: {e}", config.control.display()),
             )
         })?;
-        let mut log = Log::open(&config.log, options.voice).map_err(os("log"))?;
+        let mut log = open_log(&options, &config).map_err(os("log"))?;
         if options.aloud {
             log.speak_aloud();
         }
