@@ -13,7 +13,7 @@ use super::rng::Rng;
 use crate::harness::{Net, until};
 
 /// So many files are tried at once: most of the time is waiting.
-const AT_ONCE: u64 = 4;
+const AT_ONCE: u64 = 6;
 
 /// How much was compared.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn the_same_doors_open() {
     let seed = number("POSTERN_KNOCKD_SEED", 20_261_122);
-    let files = number("POSTERN_KNOCKD_FILES", 24);
+    let files = number("POSTERN_KNOCKD_FILES", 30);
     println!("POSTERN_KNOCKD_SEED={seed} POSTERN_KNOCKD_FILES={files}");
     let (next, figures) = (AtomicU64::new(0), Mutex::new(Figures::default()));
     thread::scope(|scope| {

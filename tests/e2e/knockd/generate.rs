@@ -22,7 +22,7 @@ pub const MARKER: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 250);
 /// An address that doors may be asked for and that is not the server's.
 const TARGET: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 99);
 /// Longer than `Seq_Timeout` of a door that is knocked at too slowly, counted as knockd counts.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(2100);
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(1200);
 
 /// Conditions on flags, with flags that meet them and flags that do not.
 const FLAGS: [(&str, &[u8], &[u8]); 7] = [
@@ -117,7 +117,7 @@ fn doors(rng: &mut Rng) -> Vec<Door> {
             target: rng.chance(15),
             stop: rng.chance(30),
             six: rng.within(0..=5),
-            hasty: rng.chance(25),
+            hasty: rng.chance(15),
             family: None,
         });
     }

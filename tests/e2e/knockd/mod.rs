@@ -1,6 +1,7 @@
 //! posternd under the name knockd, beside Debian's knockd 0.8.
 
 mod differential;
+mod faults;
 mod generate;
 mod names;
 mod pair;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -80,25 +81,56 @@ impl<'h> Knockd<'h> {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// The command line.
+    /// The command line, in rooms of its own.
     pub fn command(&self, arguments: &[&str]) -> Command {
         const ROOM: &str = "mount -t tmpfs -o mode=755 none /run && \
                             mount -t tmpfs -o mode=755 none /var/lib && exec \"$@\"";
-        let ours = self.path("knockd").display().to_string();
-        let program = match self.who {
-            Who::Theirs => "/usr/sbin/knockd",
-            Who::Ours => &ours,
-        };
         let mut command = self.host.command("sh");
-        command.args(["-c", ROOM, "sh", program, "-c"]);
-        command.arg(self.path("knockd.conf")).args(arguments);
+        command.args(["-c", ROOM, "sh"]);
+        self.add_line(&mut command, arguments);
         command
+    }
+
+    fn add_line(&self, command: &mut Command, arguments: &[&str]) {
+        command.arg(match self.who {
+            Who::Theirs => PathBuf::from("/usr/sbin/knockd"),
+            Who::Ours => self.path("knockd"),
+        });
+        command.arg("-c").arg(self.path("knockd.conf"));
+        command.args(arguments);
+    }
+
+    /// The command line in the rooms of one that runs, or has run.
+    pub fn command_in(&self, room: &fs::File, arguments: &[&str]) -> Command {
+        let mut command = self.host.command("nsenter");
+        let fd = format!(
+            "--mount=/proc/{}/fd/{}",
+            std::process::id(),
+            room.as_raw_fd()
+        );
+        command.arg(fd);
+        self.add_line(&mut command, arguments);
+        command
+    }
+
+    /// The rooms of a process.
+    pub fn room(pid: Pid) -> fs::File {
+        fs::File::open(format!("/proc/{pid}/ns/mnt")).unwrap()
     }
 
     /// Starts it and waits until it listens.
     pub fn run(&mut self, arguments: &[&str]) {
+        self.listen(self.command(arguments));
+    }
+
+    /// The same in the rooms of one that has run.
+    pub fn run_in(&mut self, room: &fs::File, arguments: &[&str]) {
+        self.listen(self.command_in(room, arguments));
+    }
+
+    fn listen(&mut self, command: Command) {
         let before = self.log().len();
-        self.spawn(arguments);
+        self.start_as(command);
         until("knockd listens", || {
             if let Some(status) = self.ended() {
                 panic!(
@@ -113,12 +145,15 @@ impl<'h> Knockd<'h> {
 
     /// Starts it.
     pub fn spawn(&mut self, arguments: &[&str]) {
+        self.start_as(self.command(arguments));
+    }
+
+    fn start_as(&mut self, mut command: Command) {
         let said = fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("said"))
             .unwrap();
-        let mut command = self.command(arguments);
         command.stdout(said.try_clone().unwrap()).stderr(said);
         self.child = Some(command.spawn().unwrap());
     }
@@ -140,9 +175,21 @@ impl<'h> Knockd<'h> {
         status
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.as_ref().expect("it runs").id() as i32)
+    }
+
+    /// Itself and its children.
+    pub fn processes(&self) -> Vec<Pid> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let children = children.split_whitespace();
+        let children = children.map(|c| Pid::from_raw(c.parse().unwrap()));
+        children.chain([pid]).collect()
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.as_ref().expect("it runs").id();
-        kill(Pid::from_raw(pid as i32), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
     }
 
     /// SIGTERM, and its end.
@@ -230,7 +277,12 @@ pub struct Line {
 impl Line {
     /// From inside `client` to `server`.
     pub fn new(client: &Host, server: &Host) -> Line {
-        let mac = hardware(server, "eth0");
+        Line::to(client, server, "eth0")
+    }
+
+    /// To another interface of the server's.
+    pub fn to(client: &Host, server: &Host, interface: &str) -> Line {
+        let mac = hardware(server, interface);
         Line {
             wire: client.inside(|| Wire::new("eth0")),
             mac,
