@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use postern::daemon::voice::Voice;
 use postern::daemon::{knockd_as, listener, monitor, spawn};
 use postern::exit;
 
@@ -66,10 +65,6 @@ fn main() -> ExitCode {
         interfaces: arguments.interface,
         pidfile: arguments.pidfile,
         verbose: arguments.verbose,
-        voice: Voice::Ours,
-        aloud: false,
-        log: None,
-        only_v4: false,
-        detach: false,
+        ..monitor::Options::default()
     })
 }

@@ -9,10 +9,13 @@ pub mod knockd_as;
 pub mod listener;
 pub mod log;
 pub mod monitor;
+pub mod recovery;
 pub mod sandbox;
 pub mod server;
 pub mod spawn;
+pub mod state;
 pub mod supervise;
+pub mod trial;
 pub mod voice;
 pub mod wire;
 

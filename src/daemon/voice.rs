@@ -14,9 +14,10 @@ use super::log::Level;
 use crate::firewall::{Failure, What};
 
 /// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Voice {
     /// posternd.
+    #[default]
     Ours,
     /// knockd.
     Knockd,

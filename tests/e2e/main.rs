@@ -19,6 +19,7 @@ mod reload;
 mod rules;
 mod scans;
 mod sessions;
+mod trial;
 
 use harness::Door;
 

@@ -117,6 +117,9 @@ impl Monitor {
             }
         }
         let orders: Vec<Order> = changes.iter().filter_map(|c| self.order(c, now)).collect();
+        if orders.iter().any(|o| matches!(o.what, What::Open { .. })) {
+            self.look_before_opening();
+        }
         self.say_running(&orders);
         self.firewall.apply(&orders);
         self.take_done();

@@ -7,9 +7,9 @@ mod hearing;
 mod reload;
 mod signals;
 mod start;
+mod trials;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::addresses::{Interfaces, Watcher};
@@ -26,7 +25,9 @@ use super::clock;
 use super::doors::Doors;
 use super::knockd_as;
 use super::log::{About, Level, Log};
+use super::recovery::openings;
 use super::server::Server;
+use super::state::Lock;
 use super::supervise::Listeners;
 use super::voice::{Line, Voice};
 use crate::firewall::{Backends, Firewall, Opening, Upkeep};
@@ -34,8 +35,9 @@ use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;
 use signals::Signals;
-pub use start::{NotStarted, Options};
+pub use start::{NotStarted, Options, load};
 use start::{Pidfile, Unprivileged, log_to};
+use trials::Guards;
 
 /// How often it is looked whether our rules stand.
 const UPHOLD_EVERY: Duration = Duration::from_secs(10);
@@ -73,6 +75,7 @@ struct Monitor {
     journal: Journal,
     leases: Leases,
     firewall: Backends,
+    guards: Guards,
     /// Openings that the packet filter did not make, and what it said.
     broken: HashMap<Opening, String>,
     /// Why leases that are being closed are.
@@ -99,7 +102,7 @@ struct Monitor {
     refused: u64,
     since: Timestamp,
     /// Held, so that there is one daemon a state directory.
-    _lock: Flock<File>,
+    _lock: Lock,
     pidfile: Option<Pidfile>,
 }
 
@@ -125,6 +128,7 @@ impl Monitor {
             }
             self.listen(now);
             self.end_leases(now);
+            self.watch_trials(now);
             self.take_done();
             self.log.tell_withheld(now);
             if self.uphold_at <= now {
@@ -142,6 +146,7 @@ impl Monitor {
             self.listeners.next_deadline(),
             self.server.next_deadline(),
             self.look.map(|(at, _)| at),
+            self.guards.next(self.leases.next_end().is_some()),
             Some(self.uphold_at),
         ];
         let wake = if self.renew {
@@ -194,6 +199,9 @@ impl Monitor {
 
     pub(super) fn uphold(&mut self, now: Time) {
         self.uphold_at = now + UPHOLD_EVERY;
+        if self.unsettled() {
+            return self.settle(now);
+        }
         match self.firewall.uphold(&openings(&self.leases, now)) {
             Ok(upkeep) => {
                 self.said.remove("firewall");
@@ -216,10 +224,7 @@ impl Monitor {
         } else {
             self.say_once(
                 "strangers",
-                &format!(
-                    "firewall: not ours, left alone: {}",
-                    upkeep.strangers.join("; ")
-                ),
+                &format!("firewall: {}", upkeep.strangers.join("; ")),
             );
         }
     }
@@ -272,16 +277,4 @@ impl Monitor {
             self.log.line(Level::Error, &format!("log: {e}"));
         }
     }
-}
-
-/// What should be in force at `now`, and how much longer.
-fn openings(leases: &Leases, now: Time) -> Vec<(Opening, Option<Duration>)> {
-    let each = leases.iter().map(|lease| {
-        let opening = Opening {
-            door: lease.door,
-            address: lease.address,
-        };
-        (opening, Some(lease.until.since(now)))
-    });
-    each.collect()
 }
