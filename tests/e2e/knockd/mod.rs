@@ -1,5 +1,6 @@
 //! posternd under the name knockd, beside Debian's knockd 0.8.
 
+mod article;
 mod differential;
 mod faults;
 mod generate;

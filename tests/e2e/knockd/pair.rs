@@ -25,7 +25,11 @@ pub enum Who {
 /// What stands in a configuration for a directory of each knockd's own.
 pub const DIR: &str = "@DIR@";
 
-/// A knockd in a network namespace. It has a /run and a /var/lib of its own.
+/// Directories that each has for itself.
+const ROOM: &str = "for room in /run /var/lib /var/log; do \
+                    mount -t tmpfs -o mode=755 none $room || exit; done";
+
+/// A knockd in a network namespace. It has /run, /var/lib and /var/log for itself.
 pub struct Knockd<'h> {
     pub who: Who,
     host: &'h Host,
@@ -83,10 +87,8 @@ impl<'h> Knockd<'h> {
 
     /// The command line, in rooms of its own.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        const ROOM: &str = "mount -t tmpfs -o mode=755 none /run && \
-                            mount -t tmpfs -o mode=755 none /var/lib && exec \"$@\"";
         let mut command = self.host.command("sh");
-        command.args(["-c", ROOM, "sh"]);
+        command.args(["-c", &format!("{ROOM} && exec \"$@\""), "sh"]);
         self.add_line(&mut command, arguments);
         command
     }
@@ -111,6 +113,18 @@ impl<'h> Knockd<'h> {
         command.arg(fd);
         self.add_line(&mut command, arguments);
         command
+    }
+
+    /// Starts ours as `knockd` without a word more: its file stands where Debian's package has
+    /// it.
+    pub fn spawn_as_installed(&mut self) {
+        let mut command = self.host.command("sh");
+        let room = format!("{ROOM} && mount --bind \"$1\" /etc/knockd.conf && exec \"$2\"");
+        command.args(["-c", &room, "sh"]);
+        command
+            .arg(self.path("knockd.conf"))
+            .arg(self.path("knockd"));
+        self.start_as(command);
     }
 
     /// The rooms of a process.
