@@ -1,7 +1,7 @@
 //! Files and traffic made from a seed, within what both must agree on:
 //!
-//! - Doors share no port, but for families that begin with the same steps; those are only
-//!   knocked at rightly. (Who hits a port of one door while he is knocking at another fails
+//! - Doors share no port, but for two that begin with the same steps, or two of which one has
+//!   the other's steps backwards; those are only knocked at rightly. (Who hits a port of one door while he is knocking at another fails
 //!   with knockd; with posternd doors do not know of each other.)
 //! - No step that was taken already comes again (knockd fails the attempt), and no attempt is
 //!   left to itself while others are under way (knockd drops all when the first of them ends).
@@ -46,8 +46,10 @@ struct Door {
     six: u64,
     /// `Seq_Timeout` is short.
     hasty: bool,
-    /// It shares its first steps with another, and where it stands among them.
+    /// It shares steps with another: its first ones, or all of them, backwards. Which of the two
+    /// it is.
     family: Option<usize>,
+    backwards: bool,
 }
 
 /// What is sent, and what is to come of it.
@@ -119,6 +121,7 @@ fn doors(rng: &mut Rng) -> Vec<Door> {
             six: rng.within(0..=5),
             hasty: rng.chance(15),
             family: None,
+            backwards: false,
         });
     }
     if rng.chance(40) {
@@ -134,6 +137,27 @@ fn doors(rng: &mut Rng) -> Vec<Door> {
                 six: 5,
                 hasty: false,
                 family: Some(at),
+                backwards: false,
+            });
+        }
+    } else if rng.chance(50) {
+        // One opens, one closes.
+        let steps = (0..3).map(|_| step(rng)).collect::<Vec<_>>();
+        for at in 0..2 {
+            let mut steps = steps.clone();
+            if at == 1 {
+                steps.reverse();
+            }
+            doors.push(Door {
+                name: ["open", "close"][at].to_owned(),
+                steps,
+                flags: 1,
+                target: false,
+                stop: false,
+                six: 5,
+                hasty: false,
+                family: Some(at),
+                backwards: true,
             });
         }
     }
@@ -227,7 +251,7 @@ impl Knocks<'_> {
             closes: Vec::new(),
         };
         let mut door = rng.pick(self.doors);
-        if door.family.is_some() {
+        if door.family.is_some() && !door.backwards {
             // The longer one opens both; the shorter one would leave an attempt at the longer.
             door = self.doors.iter().find(|d| d.family == Some(0)).unwrap();
         }
@@ -258,6 +282,12 @@ impl Knocks<'_> {
                 self.steps(rng, &mut script, door, from, at..steps);
                 self.opened(&mut script, door, from);
             }
+            3..=7 if door.backwards => {
+                let other = |d: &&Door| d.backwards && d.name != door.name;
+                self.right(rng, &mut script, door, from);
+                let door = self.doors.iter().find(other).unwrap();
+                self.right(rng, &mut script, door, from);
+            }
             4 if !door.stop && door.family.is_none() => {
                 for _ in 0..2 {
                     self.right(rng, &mut script, door, from);
@@ -277,6 +307,7 @@ impl Knocks<'_> {
     fn opened(&self, script: &mut Script, door: &Door, from: IpAddr) {
         let also = self.doors.iter().filter(|other| {
             other.family.is_some()
+                && !other.backwards
                 && door.family.is_some()
                 && other.name != door.name
                 && other.steps.len() < door.steps.len()
