@@ -22,7 +22,7 @@ demo:
 	$(CARGO) build --release --locked
 	@tests/demo.sh $(BUILT)
 
-# Every test that can run here. The end-to-end tests need root and Linux.
+# Every test that can run here. The end-to-end tests need root, on Linux or FreeBSD.
 test:
 	@tests/setup.sh build test
 	@tests/run.sh

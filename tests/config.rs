@@ -425,3 +425,13 @@ fn networks() {
     assert!(six.contains("2001:db8:ffff::1".parse().unwrap()));
     assert!(!six.contains("2001:db9::1".parse().unwrap()));
 }
+
+#[test]
+fn interfaces_of_the_command_line_must_do_for_the_doors() {
+    let mut config = read_good("ipfw.toml");
+    assert_eq!(config.unheard(), None);
+    config.interfaces = vec!["xl0".into()];
+    assert_eq!(config.unheard(), Some(("behind", "xl1")));
+    config.interfaces = vec!["any".into()];
+    assert_eq!(config.unheard(), None);
+}

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread::{self, JoinHandle};
 
-use postern::daemon::control::{DoorView, InterfaceView, LeaseView, Response, StatusView};
+use postern::daemon::control::{
+    DoorView, GuardState, GuardView, InterfaceView, LeaseView, Response, StatusView,
+};
 use postern::knock::Counters;
 use tempfile::TempDir;
 
@@ -98,6 +100,20 @@ fn leases() -> Vec<LeaseView> {
     ]
 }
 
+fn guards() -> Vec<GuardView> {
+    let guard = |guard: &str, state, until: Option<&str>| GuardView {
+        guard: guard.into(),
+        state,
+        until: until.map(str::to_owned),
+    };
+    let until = Some("2026-11-21T20:25:00Z");
+    vec![
+        guard("nft 22/tcp to me on xl0", GuardState::Confirmed, None),
+        guard("nft 80/tcp to me on xl0", GuardState::Trial, until),
+        guard("nft 443/tcp to me on xl0", GuardState::Withdrawn, None),
+    ]
+}
+
 fn status() -> StatusView {
     StatusView {
         version: "0.1.0".into(),
@@ -118,6 +134,7 @@ fn status() -> StatusView {
             },
         ],
         firewall: "nft".into(),
+        guards: guards(),
         doors: vec![
             DoorView {
                 name: "ssh".into(),
@@ -216,23 +233,62 @@ fn reload() {
         "state: later",
     ];
     let warnings = warnings.map(str::to_owned).to_vec();
-    let response = Response::Reloaded(warnings);
+    let response = Response::Reloaded {
+        warnings,
+        guards: guards(),
+    };
     let (output, asked) = Double::answering(&response).ask(&["reload"]);
     assert_eq!(asked, "{\"do\":\"reload\"}\n");
     let expected = "/etc/postern.toml:9:1: warning: door.ssh.open_for: long\n\
                     warning: state: later\n\
-                    the new configuration is in force\n";
+                    the new configuration is in force\n\
+                    guard nft 80/tcp to me on xl0: on trial until 2026-11-21T20:25:00Z, \
+                    then withdrawn; knock and connect, or run posternctl confirm, to keep it\n\
+                    guard nft 443/tcp to me on xl0: withdrawn; posternctl confirm puts it back, \
+                    posternctl reload on trial\n";
     ended(&output, 0, expected, "");
 
     let (output, _) = Double::answering(&response).ask(&["reload", "--json"]);
-    let expected = "{\"warnings\":[\"/etc/postern.toml:9:1: warning: door.ssh.open_for: long\",\
-                    \"state: later\"]}\n";
-    ended(&output, 0, expected, "");
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all["warnings"][1], "state: later");
+    assert_eq!(all["guards"][1]["state"], "trial");
+    assert_eq!(all["guards"][1]["until"], "2026-11-21T20:25:00Z");
 
     let response = Response::Error("a.toml:1:1: one\na.toml:2:1: two".into());
     let (output, _) = Double::answering(&response).ask(&["reload"]);
     let expected = "posternctl: a.toml:1:1: one\nposternctl: a.toml:2:1: two\n";
     ended(&output, 78, "", expected);
+}
+
+#[test]
+fn confirm_and_unguard() {
+    let guards = || vec!["nft 22/tcp to me on xl0".to_owned()];
+    let (output, asked) = Double::answering(&Response::Confirmed(guards())).ask(&["confirm"]);
+    assert_eq!(asked, "{\"do\":\"confirm\"}\n");
+    ended(&output, 0, "guard nft 22/tcp to me on xl0: confirmed\n", "");
+    let (output, _) = Double::answering(&Response::Confirmed(Vec::new())).ask(&["confirm"]);
+    ended(&output, 0, "no guard was on trial or withdrawn\n", "");
+    let refusal = Response::Error("nothing is confirmed: no nft".into());
+    let (output, _) = Double::answering(&refusal).ask(&["confirm"]);
+    ended(
+        &output,
+        69,
+        "",
+        "posternctl: nothing is confirmed: no nft\n",
+    );
+
+    let (output, asked) = Double::answering(&Response::Unguarded(guards())).ask(&["unguard"]);
+    assert_eq!(asked, "{\"do\":\"unguard\"}\n");
+    let expected = "guard nft 22/tcp to me on xl0: taken away\n\
+                    no guard stands now; posternctl confirm puts them back for good\n";
+    ended(&output, 0, expected, "");
+    let (output, _) = Double::answering(&Response::Unguarded(Vec::new())).ask(&["unguard"]);
+    ended(&output, 0, "no guard stood\n", "");
+    let (output, _) = Double::answering(&Response::Unguarded(guards())).ask(&["unguard", "--json"]);
+    let expected = "{\"taken\":[\"guard nft 22/tcp to me on xl0\"]}\n";
+    ended(&output, 0, expected, "");
+    let (output, _) = Double::answering(&Response::Closed(1)).ask(&["unguard"]);
+    assert_eq!(output.status.code(), Some(76));
 }
 
 #[test]

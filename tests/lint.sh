@@ -18,6 +18,12 @@ run "$cargo" clippy --locked --no-default-features --features client --lib --bin
 run env RUSTDOCFLAGS="-D warnings" "$cargo" doc --locked --no-deps --all-features
 # shellcheck disable=SC2046 # one word a script
 run shellcheck .ci/run $(find tests -name '*.sh')
+# FreeBSD's sh is an Almquist shell, as dash is.
+if command -v dash >/dev/null; then
+    for script in tests/freebsd/*.sh; do
+        run dash -n "$script"
+    done
+fi
 run mandoc -T lint -W warning man/*
 # What make itself would hand on to a make beneath it does not concern the other one.
 unset MAKEFLAGS MFLAGS MAKELEVEL

@@ -35,7 +35,8 @@ fn the_sample_with_every_option_is_sound() {
     // Some options stand in each other's place, or are one packet filter's.
     let ipfw = sample_without(&["rules", "kill_states"]);
     assert_eq!(refusals(&ipfw), Vec::<String>::new(), "{ipfw}");
-    let ipfw = sample_without(&["rule", "kill_states", "max_leases"]).replace("guard = 102", "guard = 200");
+    let ipfw = sample_without(&["rule", "kill_states", "max_leases"])
+        .replace("guard = 102", "guard = 200");
     assert_eq!(refusals(&ipfw), Vec::<String>::new(), "{ipfw}");
     let pf = sample_without(&["rule", "rules"])
         .replace("\"ipfw\"", "\"pf\"")

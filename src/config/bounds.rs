@@ -48,8 +48,8 @@ pub const RULE: RangeInclusive<usize> = 1..=65534;
 /// `trial`, where it is not given.
 pub const TRIAL: Duration = Duration::from_secs(600);
 
-/// `trial`: long enough to open a terminal and knock.
-pub const TRIALS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86400);
+/// `trial`: minutes are for people, seconds for machines that knock by themselves.
+pub const TRIALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86400);
 
 /// Networks of `always`.
 pub const ALWAYS: RangeInclusive<usize> = 0..=256;

@@ -73,6 +73,23 @@ pub struct Config {
     pub knockd: Option<Knockd>,
 }
 
+impl Config {
+    /// A door and an interface that its `on` names though nobody listens there, if there is one:
+    /// the command line may name other interfaces than the file.
+    pub fn unheard(&self) -> Option<(&str, &str)> {
+        if self.interfaces.iter().any(|name| name == "any") {
+            return None;
+        }
+        self.doors.iter().find_map(|door| {
+            let unheard = door
+                .on
+                .iter()
+                .find(|name| !self.interfaces.contains(name))?;
+            Some((door.name.as_str(), unheard.as_str()))
+        })
+    }
+}
+
 pub use format::{Format, read};
 pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};

@@ -14,7 +14,7 @@
 //! | `control` | `/var/run/postern.sock` | the socket that posternctl speaks to, at most 103 bytes |
 //! | `state` | `/var/db/postern` on FreeBSD, `/var/lib/postern` elsewhere | the directory of the journal |
 //! | `always` | none | a list of at most 256 addresses and networks that pass every guard |
-//! | `trial` | `"10m"` | when a new guard is withdrawn that nobody has come through, `"1m"` to `"1d"`, or `"off"` |
+//! | `trial` | `"10m"` | when a new guard is withdrawn that nobody has come through, `"1s"` to `"1d"`: time to open a terminal, knock and connect, or `"off"` |
 //! | `[door.NAME]` | at least one, at most 1024 | NAME: a letter, then letters, digits, `-`, `_`, at most 24; not `always` and `running` |
 //!
 //! | in `[door.NAME]` | default | what |

@@ -17,18 +17,38 @@ const LONGEST: u64 = 64 << 20;
 
 /// Asks. [`Response::Error`] is given back as a problem of status `refused`.
 pub fn ask(socket: &Path, request: &Request, refused: u8) -> Result<Response, Problem> {
-    let name = socket.display();
-    let stream = UnixStream::connect(socket).map_err(|why| match why.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Problem::new(
+    ask_if_it_runs(socket, request, refused)?.ok_or_else(|| {
+        Problem::new(
             exit::UNAVAILABLE,
-            format!("{name}: posternd is not running: start it, or name its socket with -s"),
-        ),
-        io::ErrorKind::PermissionDenied => Problem::new(
-            exit::NOPERM,
-            format!("{name}: only root may speak to posternd"),
-        ),
-        _ => Problem::new(exit::UNAVAILABLE, format!("{name}: {}", exit::words(&why))),
-    })?;
+            format!(
+                "{}: posternd is not running: start it, or name its socket with -s",
+                socket.display()
+            ),
+        )
+    })
+}
+
+/// The same; `None` if nobody listens at the socket.
+pub fn ask_if_it_runs(
+    socket: &Path,
+    request: &Request,
+    refused: u8,
+) -> Result<Option<Response>, Problem> {
+    let name = socket.display();
+    let stream = match UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        Err(why) => match why.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
+            io::ErrorKind::PermissionDenied => {
+                let said = format!("{name}: only root may speak to posternd");
+                return Err(Problem::new(exit::NOPERM, said));
+            }
+            _ => {
+                let said = format!("{name}: {}", exit::words(&why));
+                return Err(Problem::new(exit::UNAVAILABLE, said));
+            }
+        },
+    };
     let line = exchange(&stream, request).map_err(|why| match why.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Problem::new(
             exit::UNAVAILABLE,
@@ -47,7 +67,7 @@ pub fn ask(socket: &Path, request: &Request, refused: u8) -> Result<Response, Pr
     }
     match serde_json::from_slice(&line) {
         Ok(Response::Error(why)) => Err(Problem::new(refused, why)),
-        Ok(response) => Ok(response),
+        Ok(response) => Ok(Some(response)),
         Err(_) => Err(foreign(socket)),
     }
 }

@@ -16,14 +16,18 @@ use crate::exit;
 mod ask;
 mod check;
 mod close;
+mod confirm;
 mod convert;
 mod keygen;
 mod list;
 mod listening;
 mod lists;
+mod offline;
+mod reap;
 mod reload;
 mod replay;
 mod status;
+mod unguard;
 
 const STATUSES: &str = "\
 Exit status:
@@ -31,10 +35,11 @@ Exit status:
   1   close: no lease was there to end
   64  the command line is wrong
   66  a configuration or a capture cannot be read
-  69  posternd does not answer, or could not do it
+  69  posternd does not answer, or could not do it; or the packet filter did not
+  71  the system refused something
   74  output cannot be written
   76  what answers on the control socket is not posternd
-  77  not allowed to speak to posternd
+  77  not root
   78  the configuration is wrong; nothing was changed";
 
 /// Controls posternd: who is let in, and whether its configuration is sound.
@@ -84,6 +89,12 @@ enum Command {
     },
     /// Have posternd read its configuration again
     Reload,
+    /// Keep the guards that are on trial for good, and put back those withdrawn
+    Confirm,
+    /// Take all guards away, also when posternd is dead: what they guarded is open to everyone
+    Unguard,
+    /// End what is overdue if posternd does not run; for cron
+    Reap,
     /// Print the postern.toml that does what a knockd.conf does
     Convert {
         /// The knockd.conf
@@ -156,6 +167,9 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
             close::run(&socket(&cli.global), *address, door.clone(), *json, out)
         }
         Command::Reload => reload::run(&socket(&cli.global), *json, out),
+        Command::Confirm => confirm::run(config, &socket(&cli.global), *json, out),
+        Command::Unguard => unguard::run(config, &socket(&cli.global), *json, out),
+        Command::Reap => reap::run(config, *json, out),
         Command::Convert { file } => convert::run(file, *json, out),
         Command::Keygen(args) => keygen::run(args, *json, out),
         Command::Replay(args) => replay::run(config, args, out),
@@ -165,20 +179,20 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
 /// The control socket: as told, else as the configuration says, else where posternd puts it.
 fn socket(global: &Global) -> PathBuf {
     let told = global.socket.clone();
-    told.or_else(|| configured(&global.config))
+    told.or_else(|| configured(&global.config, "control"))
         .unwrap_or_else(|| PathBuf::from(config::bounds::CONTROL))
 }
 
-/// `control` of a configuration that may be wrong otherwise: posternd goes on with the one
-/// before, and answers where it did. knockd.conf cannot name it.
-fn configured(file: &Path) -> Option<PathBuf> {
+/// A path that a configuration names which may be wrong otherwise: posternd goes on with the one
+/// before, and answers where it did. knockd.conf cannot name any.
+fn configured(file: &Path, key: &str) -> Option<PathBuf> {
     let text = fs::read_to_string(file).ok()?;
     if Format::of(&file.display().to_string(), text.as_bytes()) == Format::Knockd {
         return None;
     }
     let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
-    let control = tree.get_ref().get("control")?.get_ref().as_str()?;
-    Some(PathBuf::from(control))
+    let path = tree.get_ref().get(key)?.get_ref().as_str()?;
+    Some(PathBuf::from(path))
 }
 
 /// `1 lease`, `2 leases`.

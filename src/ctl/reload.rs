@@ -4,16 +4,19 @@ use std::io::Write;
 use std::path::Path;
 
 use super::{Problem, ask, json_line};
-use crate::daemon::control::{Request, Response};
+use crate::daemon::control::{GuardState, Request, Response};
 use crate::exit;
 
 pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
     let answer = ask::ask(socket, &Request::Reload, exit::CONFIG);
-    let Response::Reloaded(warnings) = answer? else {
+    let Response::Reloaded { warnings, guards } = answer? else {
         return Err(ask::foreign(socket));
     };
     if json {
-        json_line(&serde_json::json!({ "warnings": warnings }), out)?;
+        json_line(
+            &serde_json::json!({ "warnings": warnings, "guards": guards }),
+            out,
+        )?;
         return Ok(exit::OK);
     }
     for warning in warnings {
@@ -25,5 +28,10 @@ pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Proble
         writeln!(out, "{word}{warning}")?;
     }
     writeln!(out, "the new configuration is in force")?;
+    for guard in guards {
+        if guard.state != GuardState::Confirmed {
+            writeln!(out, "{guard}")?;
+        }
+    }
     Ok(exit::OK)
 }

@@ -30,6 +30,7 @@ fn lines(status: &StatusView, out: &mut impl Write) -> std::io::Result<()> {
         generation,
         interfaces,
         firewall,
+        guards,
         doors,
         packets,
         dropped,
@@ -55,6 +56,9 @@ fn lines(status: &StatusView, out: &mut impl Write) -> std::io::Result<()> {
             "waited for"
         };
         writeln!(out, "interface {}: {how}", interface.name)?;
+    }
+    for guard in guards {
+        writeln!(out, "{guard}")?;
     }
     for door in doors {
         let leases = count(door.leases as u64, "lease");

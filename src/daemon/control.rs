@@ -1,6 +1,7 @@
 //! What posternctl asks the monitor, and what it answers: one line of JSON each way over a
 //! Unix socket of root's, mode 0600.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,10 @@ pub enum Request {
     },
     /// Read the configuration again.
     Reload,
+    /// All guards stand for good.
+    Confirm,
+    /// No guard stands any more.
+    Unguard,
 }
 
 /// An answer.
@@ -36,8 +41,17 @@ pub enum Response {
     Status(Box<StatusView>),
     /// To [`Request::Close`]: how many leases ended.
     Closed(usize),
-    /// To [`Request::Reload`]: the new configuration is in force; its warnings.
-    Reloaded(Vec<String>),
+    /// To [`Request::Reload`]: the new configuration is in force.
+    Reloaded {
+        /// Its warnings.
+        warnings: Vec<String>,
+        /// Its guards.
+        guards: Vec<GuardView>,
+    },
+    /// To [`Request::Confirm`]: the guards that were not confirmed before.
+    Confirmed(Vec<String>),
+    /// To [`Request::Unguard`]: the guards that stood before.
+    Unguarded(Vec<String>),
     /// The request could not be met, and nothing was changed: why, one line or several.
     Error(String),
 }
@@ -83,6 +97,8 @@ pub struct StatusView {
     pub interfaces: Vec<InterfaceView>,
     /// The packet filter.
     pub firewall: String,
+    /// The guards.
+    pub guards: Vec<GuardView>,
     /// Doors and their leases.
     pub doors: Vec<DoorView>,
     /// Packets that passed the kernel filter.
@@ -107,6 +123,49 @@ pub struct InterfaceView {
     pub name: String,
     /// Whether it is listened to now.
     pub listening: bool,
+}
+
+/// A guard as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardView {
+    /// Packet filter, port, whom it protects, where it stands: `nft 22/tcp to me on eth0`.
+    pub guard: String,
+    /// How it stands with it.
+    pub state: GuardState,
+    /// On trial: when that ends (RFC 3339, UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// See [`GuardView`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuardState {
+    /// It stands, but is withdrawn at the trial's end if nobody comes in through it.
+    Trial,
+    /// It stands.
+    Confirmed,
+    /// It does not stand.
+    Withdrawn,
+}
+
+/// As `posternctl` tells it.
+impl fmt::Display for GuardView {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let until = self.until.as_deref().unwrap_or_default();
+        write!(f, "guard {}: ", self.guard)?;
+        match self.state {
+            GuardState::Trial => write!(
+                f,
+                "on trial until {until}, then withdrawn; knock and connect, or run posternctl \
+                 confirm, to keep it"
+            ),
+            GuardState::Confirmed => f.write_str("confirmed"),
+            GuardState::Withdrawn => f.write_str(
+                "withdrawn; posternctl confirm puts it back, posternctl reload on trial",
+            ),
+        }
+    }
 }
 
 /// See [`StatusView`].

@@ -149,6 +149,15 @@ impl Doors {
         self.config.doors.get(usize::from(door))
     }
 
+    /// A door's name as a knockd.conf has it, which may be anything; its own otherwise.
+    pub fn written(&self, door: u16) -> &str {
+        let place = usize::from(door);
+        let knockds = self.config.knockd.as_ref();
+        let written = knockds.and_then(|k| k.names.get(place));
+        let own = || self.config.doors.get(place).map(|d| &d.name);
+        written.or_else(own).map_or("", String::as_str)
+    }
+
     /// A door's place.
     pub fn place(&self, name: &str) -> Option<u16> {
         let place = self.config.doors.iter().position(|d| d.name == name)?;

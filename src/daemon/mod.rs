@@ -5,13 +5,18 @@ pub mod clock;
 pub mod control;
 pub mod doors;
 pub mod files;
+pub mod knockd_as;
 pub mod listener;
 pub mod log;
 pub mod monitor;
+pub mod recovery;
 pub mod sandbox;
 pub mod server;
 pub mod spawn;
+pub mod state;
 pub mod supervise;
+pub mod trial;
+pub mod voice;
 pub mod wire;
 
 use std::io::{self, Write};

@@ -1,6 +1,6 @@
 //! Nothing is touched, everything is shown: what would stand is kept in memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::config::{self, Action, Door, Port, Protocol};
@@ -13,6 +13,7 @@ use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
 pub struct Memory {
     doors: Vec<Door>,
     openings: BTreeMap<Opening, Option<Duration>>,
+    unguarded: bool,
     failures: VecDeque<Failure>,
     done: Vec<Done>,
 }
@@ -50,13 +51,19 @@ impl Memory {
                 Action::Command(_) => format!("started {name}: {address}{time}"),
             });
         }
-        let guarded = config::guarded(&self.doors);
         lines.extend(
-            guarded
+            self.guarded()
                 .iter()
                 .map(|port| format!("guard {}", written(port))),
         );
         lines
+    }
+
+    fn guarded(&self) -> BTreeSet<Port> {
+        match self.unguarded {
+            true => BTreeSet::new(),
+            false => config::guarded(&self.doors),
+        }
     }
 
     fn carry_out(&mut self, order: Order) -> Result<(), Failure> {
@@ -84,6 +91,7 @@ impl Memory {
     }
 
     fn replace(&mut self, openings: &[(Opening, Option<Duration>)]) {
+        self.unguarded = false;
         self.openings = openings
             .iter()
             .filter(|(opening, _)| usize::from(opening.door) < self.doors.len())
@@ -133,6 +141,13 @@ impl Firewall for Memory {
 
     fn openings(&mut self) -> Result<Vec<Opening>, Failure> {
         Ok(self.openings.keys().copied().collect())
+    }
+
+    fn unguard(&mut self) -> Result<Vec<String>, Failure> {
+        let guarded = self.guarded();
+        self.unguarded = true;
+        let taken = |port| format!("memory: guard {}", written(port));
+        Ok(guarded.iter().map(taken).collect())
     }
 
     fn remove(&mut self) -> Result<(), Failure> {

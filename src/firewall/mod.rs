@@ -102,7 +102,8 @@ pub enum Failure {
 pub struct Upkeep {
     /// What was missing or changed and has been mended, in words, each fit for a log line.
     pub mended: Vec<String>,
-    /// What stands among ours without our marks and was left alone, in words.
+    /// What stands among ours without our marks and was left alone, or keeps ours from doing
+    /// their work, in words, each fit for a log line.
     pub strangers: Vec<String>,
 }
 

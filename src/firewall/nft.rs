@@ -3,13 +3,17 @@
 //! One table of ours, `inet postern`, with one chain on hook input and, for each door that opens
 //! ports, a set of the addresses let in for either family. Every element carries its timeout, so
 //! that the kernel ends a lease even when this program is dead. In the chain stand, in this
-//! order and for the listened interfaces only:
+//! order and for the listened interfaces only, or those that a door names itself:
 //!
 //! 1. for guarded ports, sessions that connection tracking knows: pass;
 //! 2. for guarded ports, sessions known by their four numbers, from the kernel's list of
 //!    sockets (see [`super::sessions`]): pass, unless the packet is a SYN;
-//! 3. for each door, its addresses at its ports: pass;
-//! 4. for each guarded port, one guard: drop.
+//! 3. for each door, its addresses at its ports: pass. Where `connections` limits them, a set of
+//!    the door's counts those of each address by connection tracking, and passes no more; what
+//!    ran before the set was made is not counted, and without a guard behind it nothing is kept
+//!    out;
+//! 4. for guarded ports, the networks that always pass: pass;
+//! 5. for each guarded port, one guard: drop.
 //!
 //! The chain comes before the usual priority (`filter - 10`). What it drops is dropped. **What
 //! it passes still goes through the chains of other tables**, which may drop it: to nftables an
@@ -30,11 +34,13 @@ use super::run;
 use super::sessions::{self, Session};
 use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
 
+mod always;
 mod elements;
 mod generation;
 mod layout;
 mod plan;
 mod script;
+mod sets;
 mod table;
 mod tool;
 
@@ -51,6 +57,14 @@ const MARK: &str = "postern:";
 /// No door's set has such a name: those end in `_4` or `_6`.
 const RUNNING_4: &str = "running4";
 const RUNNING_6: &str = "running6";
+/// The sets of the networks that pass every guard; no door is called so then.
+const ALWAYS: &str = "always";
+const ALWAYS_4: &str = "always_4";
+const ALWAYS_6: &str = "always_6";
+/// What the comment of a guard begins with, behind our mark.
+const GUARD: &str = "guard ";
+/// What the comment of a set begins with that counts connections.
+const COUNTS: &str = "postern: connections";
 
 /// The most orders in one transaction.
 const TOGETHER: usize = 4096;
@@ -62,6 +76,7 @@ const SEARCH: usize = 64;
 pub struct Nft {
     tool: Tool,
     on: On,
+    always: Vec<Network>,
     layout: Option<Layout>,
     /// Our rules as read back when they had been made.
     standing: Option<Vec<Rule>>,
@@ -88,12 +103,13 @@ impl Nft {
     /// The same with nft looked for elsewhere.
     pub fn with_path(
         interfaces: &[String],
-        _always: &[Network],
+        always: &[Network],
         path: &str,
     ) -> Result<Nft, Failure> {
         Ok(Nft {
             tool: Tool::new(path),
             on: On::new(interfaces)?,
+            always: always.to_vec(),
             layout: None,
             standing: None,
             wanted: BTreeMap::new(),
@@ -386,10 +402,14 @@ impl Firewall for Nft {
         doors: &[Door],
         openings: &[(Opening, Option<Duration>)],
     ) -> Result<Upkeep, Failure> {
-        let layout = Layout::new(doors, &self.on)?;
+        let layout = Layout::new(doors, &self.on, &self.always)?;
         let ends = Nft::ends(&layout, openings)?;
         let standing = match &self.layout {
-            Some(old) if old.rules == layout.rules && old.sets() == layout.sets() => {
+            Some(old)
+                if old.rules == layout.rules
+                    && old.sets() == layout.sets()
+                    && old.always == layout.always =>
+            {
                 self.standing.clone()
             }
             _ => None,
@@ -458,11 +478,21 @@ impl Firewall for Nft {
                 let elements = table.sets.get(set.as_str()).map(|set| set.elements.keys());
                 openings.extend(elements.into_iter().flatten().filter_map(|key| match *key {
                     Key::Address(address) => Some(Opening { door, address }),
-                    Key::Session(_) => None,
+                    Key::Network(_) | Key::Session(_) => None,
                 }));
             }
         }
         Ok(openings)
+    }
+
+    fn unguard(&mut self) -> Result<Vec<String>, Failure> {
+        let table = self.tool.read()?.unwrap_or_default();
+        let (script, taken) = plan::unguarding(&table);
+        if !script.is_empty() {
+            self.generation = None;
+            self.tool.execute(&script)?;
+        }
+        Ok(taken)
     }
 
     fn remove(&mut self) -> Result<(), Failure> {

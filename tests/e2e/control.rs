@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Daemon, Door, Net, Ran, Service, program, until};
+use crate::harness::{Daemon, Door, Net, Ran, Service, copy_program, until};
 use crate::{OTHER, STEPS, ssh};
 
 #[test]
@@ -116,7 +116,7 @@ fn the_control_socket_is_roots() {
     crate::harness::chmod(public.path(), 0o755);
     // Where nobody can reach both: the socket's own mode decides.
     let ctl = public.path().join("posternctl");
-    fs::copy(program("posternctl"), &ctl).unwrap();
+    copy_program("posternctl", &ctl);
     assert!(daemon.stop().success());
     let socket = public.path().join("control");
     daemon.set("control", &format!("{socket:?}"));

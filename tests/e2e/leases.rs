@@ -68,6 +68,35 @@ fn at_max_leases_the_one_nearest_its_end_gives_way() {
 }
 
 #[test]
+fn so_many_connections_at_once_and_no_more() {
+    let net = Net::new(3);
+    let _service = Service::start(&net.server, &[22]);
+    let server = net.server.v4;
+    let [a, b, always] = &net.clients[..] else {
+        panic!()
+    };
+    let doors = [ssh("1h").with("connections = 1")];
+    let mut daemon = Daemon::prepare(&net.server, &doors);
+    daemon.set("always", &format!("[\"{}\"]", always.v4));
+    daemon.configure(&doors);
+    daemon.run();
+    for host in [a, b] {
+        host.knock(server, &STEPS);
+        daemon.wait_lease("ssh", host.v4);
+    }
+    let mut first = a.session(server, 22).unwrap();
+    assert!(a.connect(server, 22).is_silence());
+    let mut other = b.session(server, 22).unwrap();
+    first.echo();
+    other.echo();
+    drop(first);
+    until("there is room again", || a.connect(server, 22).is_open());
+    // Whoever always passes is neither guarded against nor counted.
+    let mut sessions = [always, always].map(|host| host.session(server, 22).unwrap());
+    sessions.iter_mut().for_each(|session| session.echo());
+}
+
+#[test]
 fn many_addresses_are_let_in_at_once() {
     let net = Net::new(1);
     let _service = Service::start(&net.server, &[22]);

@@ -11,6 +11,7 @@ mod control;
 mod crash;
 mod flood;
 mod interfaces;
+mod knockd;
 mod leases;
 mod one_time;
 mod process;
@@ -18,6 +19,7 @@ mod reload;
 mod rules;
 mod scans;
 mod sessions;
+mod trial;
 
 use harness::Door;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Daemon, Net, Ran, chmod, program, until};
+use crate::harness::{Daemon, Net, Ran, chmod, copy_program, until};
 use crate::{STEPS, ssh};
 
 #[test]
@@ -97,7 +97,7 @@ fn who_is_not_root_is_told_so() {
     let public = tempfile::tempdir().unwrap();
     chmod(public.path(), 0o755);
     let copy = public.path().join("posternd");
-    fs::copy(program("posternd"), &copy).unwrap();
+    copy_program("posternd", &copy);
     let mut setpriv = Command::new("setpriv");
     setpriv
         .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"])

@@ -92,7 +92,7 @@ fn what_others_put_into_our_table_is_reported_and_left_alone() {
     ]);
     net.client().knock(net.server.v4, &STEPS);
     daemon.wait_lease("ssh", net.client().v4);
-    daemon.wait_log("not ours, left alone");
+    daemon.wait_log("not ours: left alone");
     daemon.reload();
     let table = net.server.run("nft list table inet postern");
     assert!(table.contains("tcp dport 99 drop"), "{table}");

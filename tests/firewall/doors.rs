@@ -56,6 +56,22 @@ pub fn opens(name: &str, ports: &[Port], guard: bool) -> Door {
     )
 }
 
+/// The same door with so many connections at once for each address.
+#[cfg_attr(not(feature = "e2e"), allow(dead_code))]
+pub fn limited(mut door: Door, connections: u16) -> Door {
+    if let Action::Open(opens) = &mut door.action {
+        opens.connections = Some(connections);
+    }
+    door
+}
+
+/// The same door on these interfaces.
+#[cfg_attr(not(feature = "e2e"), allow(dead_code))]
+pub fn on(mut door: Door, interfaces: &[&str]) -> Door {
+    door.on = interfaces.iter().map(|&name| name.to_owned()).collect();
+    door
+}
+
 /// A door that runs commands.
 pub fn runs(name: &str, start: &str, stop: Option<&str>) -> Door {
     door(
@@ -106,4 +122,23 @@ pub fn close(door: u16, address: &str) -> Order {
 /// An opening with what is left of it, as the monitor hands them over.
 pub fn left(door: u16, address: &str, seconds: u64) -> (Opening, Option<Duration>) {
     (opening(door, address), Some(Duration::from_secs(seconds)))
+}
+
+/// What a door of a builder above opens, to be changed.
+pub fn opens_of(door: &mut Door) -> &mut Opens {
+    match &mut door.action {
+        Action::Open(opens) => opens,
+        Action::Command(_) => panic!("{} runs commands", door.name),
+    }
+}
+
+/// A door that opens ports by a pass rule of this number; behind it a guard, if it has one.
+pub fn numbered(name: &str, ports: &[Port], rule: u16, guard: Option<u16>) -> Door {
+    let mut door = opens(name, ports, guard.is_some());
+    let opens = opens_of(&mut door);
+    opens.pass = Pass::Ours { rule: Some(rule) };
+    if let Some(standing) = &mut opens.guard {
+        standing.number = guard;
+    }
+    door
 }

@@ -6,6 +6,10 @@ mod memory;
 mod suite;
 
 #[cfg(all(feature = "e2e", target_os = "linux"))]
+mod ipfw;
+#[cfg(all(feature = "e2e", target_os = "linux"))]
 mod net;
 #[cfg(all(feature = "e2e", target_os = "linux"))]
 mod nft;
+#[cfg(all(feature = "e2e", target_os = "linux"))]
+mod pf;

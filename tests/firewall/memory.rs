@@ -6,7 +6,7 @@ use postern::config::Door;
 use postern::firewall::memory::Memory;
 use postern::firewall::{Failure, Firewall, Opening};
 
-use crate::doors::{close, open, opens, runs, tcp, udp};
+use crate::doors::{close, left, open, opens, runs, tcp, udp};
 use crate::suite::{Subject, carry_out, suite};
 
 struct InMemory(Memory);
@@ -62,6 +62,23 @@ fn it_shows_what_would_stand() {
             "guard 60000/udp",
         ]
     );
+}
+
+#[test]
+fn unguarding_leaves_the_rest_until_it_is_upheld() {
+    let mut memory = Memory::new();
+    memory
+        .establish(
+            &[opens("ssh", &[tcp(22)], true)],
+            &[left(0, "192.0.2.7", 30)],
+        )
+        .unwrap();
+    let before = memory.list();
+    assert_eq!(memory.unguard().unwrap(), ["memory: guard 22/tcp"]);
+    assert_eq!(memory.list(), before[..1]);
+    assert_eq!(memory.unguard().unwrap(), [""; 0]);
+    memory.uphold(&[left(0, "192.0.2.7", 30)]).unwrap();
+    assert_eq!(memory.list(), before);
 }
 
 #[test]

@@ -26,6 +26,8 @@ impl Monitor {
                         Response::Error(lines.join("\n"))
                     }
                 },
+                Ok(Request::Confirm) => self.confirm(now),
+                Ok(Request::Unguard) => self.unguard(now),
                 Err(e) => Response::Error(format!("not understood: {e}")),
             };
             self.server.answer(id, &response);
@@ -80,6 +82,7 @@ impl Monitor {
                 })
                 .collect(),
             firewall: self.firewall.name().into(),
+            guards: self.guards(),
             doors: doors.collect(),
             packets: counted.packets,
             dropped: counted.dropped,

@@ -7,9 +7,10 @@ mod hearing;
 mod reload;
 mod signals;
 mod start;
+mod trials;
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -17,22 +18,26 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::fcntl::Flock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::addresses::{Interfaces, Watcher};
 use super::clock;
 use super::doors::Doors;
-use super::log::{Level, Log};
+use super::knockd_as;
+use super::log::{About, Level, Log};
+use super::recovery::openings;
 use super::server::Server;
+use super::state::Lock;
 use super::supervise::Listeners;
+use super::voice::{Line, Voice};
 use crate::firewall::{Backends, Firewall, Opening, Upkeep};
 use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;
 use signals::Signals;
-pub use start::{NotStarted, Options};
-use start::{Pidfile, Unprivileged};
+pub use start::{NotStarted, Options, load};
+use start::{Pidfile, Unprivileged, log_to};
+use trials::Guards;
 
 /// How often it is looked whether our rules stand.
 const UPHOLD_EVERY: Duration = Duration::from_secs(10);
@@ -41,6 +46,7 @@ const STOP_IN: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(options: Options) -> ExitCode {
+    let voice = options.voice;
     match Monitor::start(options) {
         Ok(mut monitor) => {
             monitor.serve();
@@ -48,9 +54,12 @@ pub fn run(options: Options) -> ExitCode {
         }
         Err(e) => {
             for line in &e.lines {
-                eprintln!("posternd: {line}");
+                eprintln!("{}: {line}", voice.name());
             }
-            ExitCode::from(e.status)
+            ExitCode::from(match voice {
+                Voice::Ours => e.status,
+                Voice::Knockd => knockd_as::status(e.status),
+            })
         }
     }
 }
@@ -66,6 +75,7 @@ struct Monitor {
     journal: Journal,
     leases: Leases,
     firewall: Backends,
+    guards: Guards,
     /// Openings that the packet filter did not make, and what it said.
     broken: HashMap<Opening, String>,
     /// Why leases that are being closed are.
@@ -79,6 +89,8 @@ struct Monitor {
     /// When to look for missing interfaces next, and how long to wait after that.
     look: Option<(Time, Duration)>,
     said: HashMap<String, String>,
+    /// It has been said that an interface is listened to.
+    heard_once: bool,
     watcher: Watcher,
     interfaces: Interfaces,
     server: Server,
@@ -90,8 +102,8 @@ struct Monitor {
     refused: u64,
     since: Timestamp,
     /// Held, so that there is one daemon a state directory.
-    _lock: Flock<File>,
-    _pidfile: Option<Pidfile>,
+    _lock: Lock,
+    pidfile: Option<Pidfile>,
 }
 
 impl Monitor {
@@ -101,10 +113,13 @@ impl Monitor {
             if self.signals.reopen.swap(false, Ordering::Relaxed) {
                 self.reopen_log();
             }
-            if self.signals.reload.swap(false, Ordering::Relaxed)
-                && let Err(lines) = self.reload(now)
-            {
-                self.say_not_reloaded(&lines);
+            if self.signals.reload.swap(false, Ordering::Relaxed) {
+                if let Err(lines) = self.reload(now) {
+                    self.say_not_reloaded(&lines);
+                }
+                if self.options.voice == Voice::Knockd {
+                    self.reopen_log();
+                }
             }
             self.answer(now);
             self.follow_interfaces(now);
@@ -113,6 +128,7 @@ impl Monitor {
             }
             self.listen(now);
             self.end_leases(now);
+            self.watch_trials(now);
             self.take_done();
             self.log.tell_withheld(now);
             if self.uphold_at <= now {
@@ -130,6 +146,7 @@ impl Monitor {
             self.listeners.next_deadline(),
             self.server.next_deadline(),
             self.look.map(|(at, _)| at),
+            self.guards.next(self.leases.next_end().is_some()),
             Some(self.uphold_at),
         ];
         let wake = if self.renew {
@@ -167,10 +184,7 @@ impl Monitor {
     }
 
     pub(super) fn stop(&mut self) {
-        self.log.line(
-            Level::Notice,
-            "stopping: guards and openings stand, leases end when they should have",
-        );
+        self.say(&self.options.voice.stopping());
         self.listeners.stop();
         let until = clock::now() + STOP_IN;
         while self.firewall.busy() && clock::now() < until {
@@ -185,6 +199,9 @@ impl Monitor {
 
     pub(super) fn uphold(&mut self, now: Time) {
         self.uphold_at = now + UPHOLD_EVERY;
+        if self.unsettled() {
+            return self.settle(now);
+        }
         match self.firewall.uphold(&openings(&self.leases, now)) {
             Ok(upkeep) => {
                 self.said.remove("firewall");
@@ -207,10 +224,7 @@ impl Monitor {
         } else {
             self.say_once(
                 "strangers",
-                &format!(
-                    "firewall: not ours, left alone: {}",
-                    upkeep.strangers.join("; ")
-                ),
+                &format!("firewall: {}", upkeep.strangers.join("; ")),
             );
         }
     }
@@ -240,21 +254,27 @@ impl Monitor {
         }
     }
 
+    pub(super) fn say(&mut self, line: &Line) {
+        self.log.line(line.level, &line.text);
+    }
+
+    /// Says what a stranger has caused, if it is not too much.
+    pub(super) fn say_caused<'l>(
+        &mut self,
+        about: About,
+        address: IpAddr,
+        lines: impl IntoIterator<Item = &'l Line>,
+    ) {
+        let now = clock::now();
+        for Line { level, text } in lines {
+            self.log.caused(about, *level, address, now, text);
+        }
+    }
+
     pub(super) fn reopen_log(&mut self) {
-        if let Err(e) = self.log.reopen(&self.doors.config.log.clone()) {
+        let to = log_to(&self.options, &self.doors.config);
+        if let Err(e) = self.log.reopen(&to) {
             self.log.line(Level::Error, &format!("log: {e}"));
         }
     }
-}
-
-/// What should be in force at `now`, and how much longer.
-fn openings(leases: &Leases, now: Time) -> Vec<(Opening, Option<Duration>)> {
-    let each = leases.iter().map(|lease| {
-        let opening = Opening {
-            door: lease.door,
-            address: lease.address,
-        };
-        (opening, Some(lease.until.since(now)))
-    });
-    each.collect()
 }

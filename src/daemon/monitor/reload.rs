@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::Monitor;
 use super::grants::in_words;
-use super::openings;
-use super::start::{Unprivileged, load};
-use crate::config::{Action, Config};
+use super::start::{Unprivileged, load, log_to};
+use crate::config::{Action, Config, Door};
 use crate::daemon::control::Response;
 use crate::daemon::doors::Doors;
 use crate::daemon::log::Level;
+use crate::daemon::recovery::openings;
+use crate::daemon::trial::Cause;
 use crate::firewall::{Failure, Firewall, Opening, Upkeep, command};
 use crate::journal::Record;
 use crate::lease::{Act, Change, Lease};
@@ -29,6 +30,10 @@ impl Monitor {
 
     /// The new configuration whole, or nothing; its warnings.
     pub(super) fn reload(&mut self, now: Time) -> Result<Vec<String>, Vec<String>> {
+        let file = self.options.config.display().to_string();
+        if let Some(line) = self.options.voice.rereading(&file) {
+            self.say(&line);
+        }
         let (config, mut warnings) = load(&self.options)?;
         let user = Unprivileged::of(&config).map_err(|e| vec![e])?;
         let mut notes = Vec::new();
@@ -52,9 +57,13 @@ impl Monitor {
         };
         let (doors, wrong) = Doors::new(config, now);
         notes.extend(wrong);
-        if doors.config.log != before.log {
+        let (log, log_before) = (
+            log_to(&self.options, &doors.config),
+            log_to(&self.options, before),
+        );
+        if log != log_before {
             self.log
-                .reopen(&doors.config.log)
+                .reopen(&log)
                 .map_err(|e| vec![format!("log: {e}")])?;
         }
 
@@ -69,14 +78,19 @@ impl Monitor {
         let mut leases = self.leases.clone();
         let ended = leases.remap(doors.terms(), now, |old| map.get(&old).copied());
         let before = self.doors.config.clone();
-        let upkeep = match self.establish(&doors.config, &openings(&leases, now)) {
+        self.look_at_sessions();
+        let trials = self.guards.under(&doors.config, now, Cause::Reload);
+        let wanted = trials.doors(&doors.config);
+        let upkeep = match self.establish(&doors.config, &wanted, &openings(&leases, now)) {
             Ok(upkeep) => upkeep,
             Err(e) => {
                 let mut lines = vec![e.to_string()];
-                if let Err(e) = self.establish(&before, &openings(&self.leases, now)) {
+                let wanted = self.guards.doors(&before);
+                let all = openings(&self.leases, now);
+                if let Err(e) = self.establish(&before, &wanted, &all) {
                     lines.push(format!("nor does the configuration before stand: {e}"));
                 }
-                self.log.reopen(&before.log).unwrap_or_default();
+                self.log.reopen(&log_before).unwrap_or_default();
                 return Err(lines);
             }
         };
@@ -100,6 +114,9 @@ impl Monitor {
         self.closing = closing.filter_map(|(o, w)| Some((moved(o)?, w))).collect();
         self.recent.clear();
         self.doors = doors;
+        // Said in the log if it could not be written.
+        let _ = self.put_in_force(trials);
+        self.note_sessions();
         self.user = user;
         self.renew();
         self.loaded = self.generation;
@@ -112,6 +129,7 @@ impl Monitor {
         }
         warnings.extend(notes);
         self.say_upkeep(&upkeep);
+        self.say_trials();
         self.take_done();
         Ok(warnings)
     }
@@ -119,10 +137,11 @@ impl Monitor {
     fn establish(
         &mut self,
         config: &Config,
+        doors: &[Door],
         openings: &[(Opening, Option<Duration>)],
     ) -> Result<Upkeep, Failure> {
         self.firewall.reconfigure(config, &config.interfaces)?;
-        self.firewall.establish(&config.doors, openings)
+        self.firewall.establish(doors, openings)
     }
 
     /// Ends leases that have no place in a new configuration, already established: what is
@@ -164,9 +183,9 @@ impl Monitor {
                     "the new listener is gone ({why}); starting it again"
                 ));
             }
-            self.server.answer(id, &Response::Reloaded(warnings));
+            let guards = self.guards();
+            self.server
+                .answer(id, &Response::Reloaded { warnings, guards });
         }
     }
-
-    // Questions.
 }

@@ -1,49 +1,43 @@
 //! How the monitor comes to be: everything is looked at before anything is changed.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::{Uid, User};
+use nix::unistd::{Uid, User, daemon};
 
 use super::signals::Signals;
-use super::{Monitor, UPHOLD_EVERY, openings};
-use crate::config::{self, Config, Door, Format};
+use super::trials::Guards;
+use super::{Monitor, UPHOLD_EVERY};
+use crate::config::{self, Config, Format, LogTo};
 use crate::daemon::addresses::{self, Watcher};
 use crate::daemon::doors::Doors;
 use crate::daemon::log::{Level, Log};
+use crate::daemon::recovery::{self, RUN_LIMIT, TakenUp, openings};
 use crate::daemon::server::Server;
 use crate::daemon::spawn::Executable;
+use crate::daemon::state::{self, Lock};
 use crate::daemon::supervise::Listeners;
+use crate::daemon::trial::Cause;
+use crate::daemon::voice::Voice;
 use crate::daemon::{clock, files};
 use crate::exit;
-use crate::firewall::{Backends, Firewall, Opening, Order, What};
-use crate::journal::{Entry, Journal, Record};
-use crate::knock::can_knock;
-use crate::lease::{Lease, Leases, Why};
+use crate::firewall::{Backends, Firewall, What};
+use crate::journal::{Entry, Journal, Record, Recovered};
+use crate::lease::{Leases, Why};
 use crate::time::Time;
 
-/// How long a stop command may run whose door is configured no more.
-const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// The listener's user where the configuration names none, if there is such a user.
 const USER: &str = "_postern";
 /// The listener's user otherwise.
 const NOBODY: &str = "nobody";
-/// Names the boot where the system does not: gone after it, since /var/run is emptied at boot.
-#[cfg(not(target_os = "linux"))]
-const BOOT: &str = "/var/run/postern.boot";
-/// linux/Documentation/admin-guide/sysctl/kernel.rst, random.
-#[cfg(target_os = "linux")]
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// posternd's command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// The configuration file.
     pub config: PathBuf,
@@ -53,6 +47,16 @@ pub struct Options {
     pub pidfile: Option<PathBuf>,
     /// Log stages, failures and timeouts too.
     pub verbose: bool,
+    /// How the log speaks.
+    pub voice: Voice,
+    /// Say aloud what goes to the log, too.
+    pub aloud: bool,
+    /// In place of the system's own log where the configuration names none.
+    pub log: Option<PathBuf>,
+    /// Hear no IPv6.
+    pub only_v4: bool,
+    /// Leave the terminal and the foreground once all that can go wrong at once has not.
+    pub detach: bool,
 }
 
 /// Why the daemon did not start: what to print, and the exit status (sysexits(3)).
@@ -120,8 +124,12 @@ impl Unprivileged {
     }
 }
 
-/// Reads a configuration and takes the command line into account.
-pub(super) fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<String>> {
+/// Reads a configuration and takes the command line into account; its warnings.
+///
+/// # Errors
+/// Everything that is wrong with it, each fit for a line; also if others than root decide what
+/// stands in it.
+pub fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<String>> {
     let name = options.config.display().to_string();
     files::trusted(&options.config, false).map_err(|e| vec![e.to_string()])?;
     let text = fs::read(&options.config).map_err(|e| vec![format!("{name}: {e}")])?;
@@ -146,22 +154,42 @@ pub(super) fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<Strin
             "{name}: interface: missing: write interface = \"xl0\", or -i xl0"
         )]);
     }
-    if let Some(pidfile) = &options.pidfile {
-        config.pidfile = Some(pidfile.clone());
+    if let Some((door, interface)) = config.unheard() {
+        return Err(vec![format!(
+            "{name}: door.{door}.on: nobody listens at {interface}: name interfaces that are \
+             listened at"
+        )]);
     }
+    config.pidfile = match (options.voice, &config.knockd) {
+        (Voice::Ours, _) => options.pidfile.clone().or(config.pidfile),
+        // knockd has one only in the background; what the file says goes before.
+        (Voice::Knockd, _) if !options.detach => None,
+        (Voice::Knockd, Some(said)) => said.pidfile.clone().or(options.pidfile.clone()),
+        (Voice::Knockd, None) => config.pidfile.or(options.pidfile.clone()),
+    };
     Ok((config, warnings))
 }
 
-fn boot() -> io::Result<String> {
-    match fs::read_to_string(BOOT) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let mut bytes = [0; 16];
-            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-            let id: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-            files::replace(Path::new(BOOT), id.as_bytes())?;
-            Ok(id)
+/// Where log lines go: under a knockd.conf it may be two places at once.
+pub(super) fn log_to(options: &Options, config: &Config) -> Vec<LogTo> {
+    let Some(said) = &config.knockd else {
+        return vec![config.log.clone()];
+    };
+    let file = said.log_file.as_ref().or(options.log.as_ref());
+    let file = file.map(|path| LogTo::File(path.clone()));
+    let syslog = (said.syslog || file.is_none()).then_some(LogTo::Syslog);
+    file.into_iter().chain(syslog).collect()
+}
+
+/// The log. knockd goes on without a file that it cannot open, and says so.
+fn open_log(options: &Options, config: &Config) -> io::Result<Log> {
+    let to = log_to(options, config);
+    match Log::open(&to, options.voice) {
+        Err(e) if options.voice == Voice::Knockd => {
+            eprintln!("warning: cannot open logfile: {e}");
+            Log::open(&[LogTo::Syslog], options.voice)
         }
-        other => other.map(|id| id.trim().to_owned()),
+        opened => opened,
     }
 }
 
@@ -185,30 +213,38 @@ impl Monitor {
         let executable = Executable::open().map_err(os("our own executable"))?;
         let signals = Signals::catch().map_err(os("signals"))?;
 
-        let state = config.state.clone();
-        files::private_directory(&state).map_err(|e| not(exit::CONFIG, e.to_string()))?;
-        let lock = lock(&state.join("lock"))?;
-        empty(&state.join("empty")).map_err(os("the listener's root directory"))?;
+        let directory = config.state.clone();
+        files::private_directory(&directory).map_err(|e| not(exit::CONFIG, e.to_string()))?;
+        let lock = lock(&directory, &config.control)?;
+        empty(&directory.join("empty")).map_err(os("the listener's root directory"))?;
         let server = Server::open(&config.control).map_err(|e| {
             not(
                 exit::UNAVAILABLE,
                 format!("{}: {e}", config.control.display()),
             )
         })?;
-        let pidfile = config.pidfile.as_deref().map(Pidfile::write).transpose();
-        let pidfile = pidfile.map_err(os("pidfile"))?;
-        let mut log = Log::open(&config.log).map_err(os("log"))?;
+        let mut log = open_log(&options, &config).map_err(os("log"))?;
+        if options.aloud {
+            log.speak_aloud();
+        }
 
         let now = clock::now();
-        let boot = boot().map_err(os(BOOT))?;
-        let (journal, recovered) = Journal::open(&state.join("journal"), &boot, now)
-            .map_err(os(&state.join("journal").display().to_string()))?;
+        let boot = state::boot().map_err(|e| not(exit::OSERR, e.to_string()))?;
+        let file = |name: &str| directory.join(name);
+        let (journal, recovered) = Journal::open(&file(state::JOURNAL), &boot, now)
+            .map_err(os(&file(state::JOURNAL).display().to_string()))?;
         if recovered.damaged > 0 {
             let n = recovered.damaged;
             log.line(
                 Level::Warning,
                 &format!("journal: {n} damaged lines passed over"),
             );
+        }
+        let (guards, damaged) =
+            Guards::open(&file(state::TRIAL), boot)
+                .map_err(os(&file(state::TRIAL).display().to_string()))?;
+        if let Some(damaged) = damaged {
+            log.line(Level::Warning, &damaged);
         }
         let (doors, wrong) = Doors::new(config, now);
         for line in wrong {
@@ -224,6 +260,7 @@ impl Monitor {
             firewall,
             options,
             doors,
+            guards,
             generation: 1,
             loaded: 1,
             user,
@@ -237,6 +274,7 @@ impl Monitor {
             renew: true,
             look: None,
             said: HashMap::new(),
+            heard_once: false,
             watcher,
             interfaces,
             server,
@@ -247,12 +285,32 @@ impl Monitor {
             refused: 0,
             since: Timestamp::now(),
             _lock: lock,
-            _pidfile: pidfile,
+            pidfile: None,
         };
+        if monitor.options.detach {
+            daemon(false, false).map_err(|e| not(exit::OSERR, format!("daemon: {e}")))?;
+        }
+        monitor.write_pidfile().map_err(os("pidfile"))?;
         monitor.say_started();
         monitor.say_warnings(&warnings);
-        monitor.resume(recovered.entries, recovered.rebooted, now)?;
+        monitor.resume(recovered, now)?;
         Ok(monitor)
+    }
+
+    /// Where nobody sees it fail, it is said and goes without.
+    fn write_pidfile(&mut self) -> io::Result<()> {
+        let Some(path) = &self.doors.config.pidfile else {
+            return Ok(());
+        };
+        match Pidfile::write(path) {
+            Ok(written) => self.pidfile = Some(written),
+            Err(e) if self.options.detach => {
+                let text = format!("could not create pid file {}: {e}", path.display());
+                self.log.line(Level::Error, &text);
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(())
     }
 
     pub(super) fn say_started(&mut self) {
@@ -265,8 +323,11 @@ impl Monitor {
             config.interfaces.join(" "),
             self.options.config.display(),
         );
-        self.log.line(Level::Notice, &text);
-        if config.user.is_none() && self.user.name == NOBODY {
+        let unknown = config.user.is_none() && self.user.name == NOBODY;
+        if let Some(line) = self.options.voice.started(text) {
+            self.say(&line);
+        }
+        if unknown {
             self.log.line(
                 Level::Warning,
                 &format!("there is no user {USER}: the listener runs as {NOBODY}"),
@@ -275,58 +336,27 @@ impl Monitor {
     }
 
     /// Takes up what the journal says: leases that go on, and what is owed of those that do not.
-    pub(super) fn resume(
-        &mut self,
-        entries: Vec<Entry>,
-        rebooted: bool,
-        now: Time,
-    ) -> Result<(), NotStarted> {
-        let mut orders = Vec::new();
-        let mut orphans = Vec::new();
-        for entry in entries {
-            // A stop command can only be owed by a door as it was.
-            let fits = |door: &Door| entry.stop.is_none() || door.owes_stop();
-            let place = self.doors.place(&entry.door);
-            let Some(door) = place.filter(|&p| self.doors.get(p).is_some_and(fits)) else {
-                orphans.push(entry);
-                continue;
-            };
-            let opening = Opening {
-                door,
-                address: entry.address,
-            };
-            let (since, until) = (Time(entry.since), Time(entry.until));
-            let lease = Lease {
-                door,
-                address: entry.address,
-                since,
-                until,
-            };
-            if !rebooted && can_knock(entry.address) && self.leases.restore(lease, now) {
-                if !entry.done {
-                    let remaining = Some(until.since(now));
-                    orders.push(Order {
-                        opening,
-                        what: What::Open { remaining },
-                    });
-                }
-            } else {
-                self.closing.insert(opening, Why::Due);
-                orders.push(Order {
-                    opening,
-                    what: What::Close,
-                });
-            }
-        }
+    pub(super) fn resume(&mut self, recovered: Recovered, now: Time) -> Result<(), NotStarted> {
+        let config = &self.doors.config;
+        let TakenUp { orders, orphans } =
+            recovery::take_up(recovered, &config.doors, &mut self.leases, now);
+        let over = orders.iter().filter(|order| order.what == What::Close);
+        self.closing = over.map(|order| (order.opening, Why::Due)).collect();
         let kept = openings(&self.leases, now);
-        let established = self.firewall.establish(&self.doors.config.doors, &kept);
+        let trials = self.guards.under(config, now, Cause::Start);
+        let established = self.firewall.establish(&trials.doors(config), &kept);
         let upkeep = established.map_err(|e| not(exit::UNAVAILABLE, e.to_string()))?;
+        // Said in the log if it could not be written.
+        let _ = self.put_in_force(trials);
+        self.note_sessions();
         if !kept.is_empty() || !orders.is_empty() {
-            let owed = orders.iter().filter(|o| o.what == What::Close).count();
+            let owed = self.closing.len();
             let text = format!("journal: {} leases go on, {owed} are over", kept.len());
             self.log.line(Level::Notice, &text);
         }
         self.say_upkeep(&upkeep);
+        self.say_trials();
+        self.say_running(&orders);
         self.firewall.apply(&orders);
         self.run_orphans(orphans);
         self.take_done();
@@ -354,20 +384,15 @@ impl Monitor {
     }
 }
 
-fn lock(path: &Path) -> Result<Flock<File>, NotStarted> {
-    let open = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path);
-    let file = open.map_err(|e| not(exit::OSERR, format!("{}: {e}", path.display())))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| match e {
-        Errno::EWOULDBLOCK => not(
-            exit::UNAVAILABLE,
-            format!("{}: another posternd runs", path.display()),
-        ),
-        e => not(exit::OSERR, format!("{}: {e}", path.display())),
-    })
+/// Another posternd does not let go of the lock; posternctl holds it for moments only.
+fn lock(state: &Path, control: &Path) -> Result<Lock, NotStarted> {
+    let path = state.join("lock");
+    let lock = state::wait_for_lock(state, || UnixStream::connect(control).is_ok());
+    lock.map_err(|e| not(exit::OSERR, format!("{}: {e}", path.display())))?
+        .ok_or_else(|| {
+            let text = format!("{}: another posternd runs", path.display());
+            not(exit::UNAVAILABLE, text)
+        })
 }
 
 /// An empty directory that root owns and nobody can write: the listener's root.

@@ -11,7 +11,8 @@ use super::script::{Millis, Name, Part, Script};
 use super::table::Key;
 use super::{RUNNING_4, RUNNING_6, TABLE};
 
-const MARKED: &str = " comment \"postern:\"";
+/// What every element of ours carries.
+pub const MARKED: &str = " comment \"postern:\"";
 
 /// The set that a running session belongs to.
 pub fn running_set(session: Session) -> &'static str {
@@ -26,6 +27,7 @@ pub fn running_set(session: Session) -> &'static str {
 pub fn plain(key: Key) -> Script {
     match key {
         Key::Address(address) => Script::of(&[&address]),
+        Key::Network(network) => Script::of(&[&network.address, &"/", &u64::from(network.prefix)]),
         Key::Session(Session { local, remote }) => Script::of(&[
             &remote.ip(),
             &" . ",

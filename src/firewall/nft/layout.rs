@@ -1,14 +1,18 @@
 //! Doors -> the sets and rules that make them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::config::{Action, Door, Port, Protocol};
+use crate::config::{Action, Door, Network, Opens, Port, Protocol};
 
 use super::super::sessions::Session;
 use super::super::{Failure, Opening};
-use super::script::{Interface, Name, Script};
-use super::{CHAIN, TABLE};
+use super::script::{Interface, Name, Part, Script};
+use super::{ALWAYS, ALWAYS_4, ALWAYS_6, CHAIN, GUARD, TABLE};
+
+/// Families, as rules name them.
+const IP: &str = "ip";
+const IP6: &str = "ip6";
 
 /// Where rules apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +39,19 @@ impl On {
         Ok(On::These(these))
     }
 
+    /// These and those.
+    fn and(self, more: &On) -> On {
+        match (self, more) {
+            (On::These(mut these), On::These(more)) => {
+                these.extend_from_slice(more);
+                these.sort();
+                these.dedup();
+                On::These(these)
+            }
+            _ => On::Any,
+        }
+    }
+
     fn text(&self) -> Script {
         match self {
             On::Any => Script::of(&[&"iifname != \"lo\""]),
@@ -52,11 +69,44 @@ pub struct Gate {
     pub set_4: Name,
     /// The set of IPv6 addresses let in.
     pub set_6: Name,
+    /// What counts connections, if they are limited.
+    pub count: Option<Count>,
     /// Its TCP ports that stand under a guard, be it another door's.
     pub guarded: Vec<u16>,
 }
 
+/// What counts the connections of each address at a door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// How many there may be at once.
+    pub most: u16,
+    /// The set that counts those of IPv4 addresses.
+    pub set_4: Name,
+    /// The set that counts those of IPv6 addresses.
+    pub set_6: Name,
+}
+
 impl Gate {
+    fn new(door: &Door, opens: &Opens, guarded: &[u16]) -> Result<Gate, Failure> {
+        let name = Name::new(&door.name).filter(|name| name.as_str().len() <= 24);
+        let name =
+            name.ok_or_else(|| Failure::Unexpected(format!("door {:?}: no such name", door.name)))?;
+        Ok(Gate {
+            set_4: name.with("_4"),
+            set_6: name.with("_6"),
+            count: opens.connections.map(|most| Count {
+                most,
+                set_4: name.with("_now4"),
+                set_6: name.with("_now6"),
+            }),
+            guarded: numbers(&opens.ports, Protocol::Tcp)
+                .into_iter()
+                .filter(|port| guarded.contains(port))
+                .collect(),
+            name,
+        })
+    }
+
     /// The set that an address belongs to.
     pub fn set(&self, address: IpAddr) -> &Name {
         match address {
@@ -69,6 +119,50 @@ impl Gate {
     pub fn holds(&self, opening: Opening, session: &Session) -> bool {
         session.remote.ip() == opening.address && self.guarded.contains(&session.local.port())
     }
+
+    /// The rules that let its addresses in.
+    fn passes(&self, opens: &Opens, on: &On) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let counts = |count: &Count, family: &'static str| {
+            let set = [&count.set_4, &count.set_6][usize::from(family == IP6)];
+            let (set, most) = (set.clone(), u64::from(count.most));
+            Script::of(&[
+                &" add @",
+                &set,
+                &" { ",
+                &family,
+                &" saddr ct count ",
+                &most,
+                &" }",
+            ])
+        };
+        for (family, set) in [(IP, &self.set_4), (IP6, &self.set_6)] {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let ports = numbers(&opens.ports, protocol);
+                if ports.is_empty() {
+                    continue;
+                }
+                let (ports, protocol) = (one_of(ports), word(protocol));
+                let count = self.count.as_ref().map(|count| counts(count, family));
+                lines.push(Line::new(
+                    on,
+                    &[&"pass ", &self.name, &" ", &protocol, &" ", &family],
+                    &[
+                        &family,
+                        &" saddr @",
+                        set,
+                        &" ",
+                        &protocol,
+                        &" dport ",
+                        &ports,
+                        &count.unwrap_or_default(),
+                        &" accept",
+                    ],
+                ));
+            }
+        }
+        lines
+    }
 }
 
 /// A rule as we make it.
@@ -80,6 +174,28 @@ pub struct Line {
     pub text: Script,
 }
 
+impl Line {
+    fn new(on: &On, comment: &[&dyn Part], does: &[&dyn Part]) -> Line {
+        let comment = Script::of(&[&"postern: ", &Script::of(comment)]);
+        Line {
+            text: Script::of(&[
+                &"add rule inet ",
+                &TABLE,
+                &" ",
+                &CHAIN,
+                &" ",
+                &on.text(),
+                &" ",
+                &Script::of(does),
+                &" comment \"",
+                &comment,
+                &"\"",
+            ]),
+            comment: comment.as_str().to_owned(),
+        }
+    }
+}
+
 /// Everything that the doors want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
@@ -89,128 +205,50 @@ pub struct Layout {
     pub rules: Vec<Line>,
     /// All TCP ports under a guard.
     pub guarded: Vec<u16>,
+    /// Who passes every guard, none of them within another.
+    pub always: Vec<Network>,
 }
 
-impl Layout {
-    /// What these doors want on these interfaces.
-    pub fn new(doors: &[Door], on: &On) -> Result<Layout, Failure> {
-        let guarded = Vec::from_iter(crate::config::guarded(doors));
-        let tcp = |ports: &[Port]| numbers(ports, Protocol::Tcp);
+/// Where a guard stands, and the ports of those that stand there.
+type Guards = Vec<(On, Vec<Port>)>;
 
+impl Layout {
+    /// What these doors want on these interfaces, or on those that they name themselves.
+    pub fn new(doors: &[Door], on: &On, always: &[Network]) -> Result<Layout, Failure> {
+        let guards = guards(doors, on)?;
+        let all = Vec::from_iter(crate::config::guarded(doors));
         let mut layout = Layout {
-            guarded: tcp(&guarded),
+            guarded: numbers(&all, Protocol::Tcp),
+            always: outermost(always),
             ..Layout::default()
         };
         let mut passes = Vec::new();
         for door in doors {
-            let Some((door, opens)) = opens(door) else {
+            let Action::Open(opens) = &door.action else {
                 layout.gates.push(None);
                 continue;
             };
-            let name = Name::new(&door.name)
-                .filter(|name| name.as_str().len() <= 24)
-                .ok_or_else(|| {
-                    Failure::Unexpected(format!("door {:?}: no such name", door.name))
-                })?;
-            let gate = Gate {
-                set_4: name.with("_4"),
-                set_6: name.with("_6"),
-                guarded: tcp(&opens.ports)
-                    .into_iter()
-                    .filter(|port| layout.guarded.contains(port))
-                    .collect(),
-                name,
-            };
-            for (family, set) in [("ip", &gate.set_4), ("ip6", &gate.set_6)] {
-                for protocol in [Protocol::Tcp, Protocol::Udp] {
-                    let ports = numbers(&opens.ports, protocol);
-                    if ports.is_empty() {
-                        continue;
-                    }
-                    let ports = one_of(ports);
-                    let protocol = word(protocol);
-                    passes.push((
-                        Script::of(&[&"pass ", &gate.name, &" ", &protocol, &" ", &family]),
-                        Script::of(&[
-                            &family,
-                            &" saddr @",
-                            set,
-                            &" ",
-                            &protocol,
-                            &" dport ",
-                            &ports,
-                            &" accept",
-                        ]),
-                    ));
-                }
+            let gate = Gate::new(door, opens, &layout.guarded)?;
+            if !layout.always.is_empty() && gate.name.as_str() == ALWAYS {
+                return Err(Failure::Unexpected(format!(
+                    "door {:?}: its sets would be those of the networks that always pass: \
+                     give it another name",
+                    door.name
+                )));
             }
+            passes.extend(gate.passes(opens, &of_door(door, on)?));
             layout.gates.push(Some(gate));
         }
-
-        let mut add = |comment: &Script, does: &Script| {
-            let comment = Script::of(&[&"postern: ", comment]);
-            layout.rules.push(Line {
-                text: Script::of(&[
-                    &"add rule inet ",
-                    &TABLE,
-                    &" ",
-                    &CHAIN,
-                    &" ",
-                    &on.text(),
-                    &" ",
-                    does,
-                    &" comment \"",
-                    &comment,
-                    &"\"",
-                ]),
-                comment: comment.as_str().to_owned(),
-            });
-        };
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let ports = numbers(&guarded, protocol);
-            if !ports.is_empty() {
-                let protocol = word(protocol);
-                add(
-                    &Script::of(&[&"tracked ", &protocol]),
-                    &Script::of(&[
-                        &protocol,
-                        &" dport ",
-                        &one_of(ports),
-                        &" ct state established accept",
-                    ]),
-                );
-            }
-        }
-        let ports = tcp(&guarded);
-        if !ports.is_empty() {
-            let ports = one_of(ports);
-            for (family, set) in [("ip", super::RUNNING_4), ("ip6", super::RUNNING_6)] {
-                // No running session begins with a SYN.
-                add(
-                    &Script::of(&[&"running tcp ", &family]),
-                    &Script::of(&[
-                        &"tcp dport ",
-                        &ports,
-                        &" tcp flags & (fin | syn | rst | ack) != syn ",
-                        &family,
-                        &" saddr . tcp sport . ",
-                        &family,
-                        &" daddr . tcp dport @",
-                        &set,
-                        &" accept",
-                    ]),
-                );
-            }
-        }
-        for (comment, does) in &passes {
-            add(comment, does);
-        }
-        for port in &guarded {
+        layout.rules = sessions(&guards);
+        layout.rules.extend(passes);
+        layout.rules.extend(always_rules(&guards, &layout.always));
+        for (on, port) in each(&guards) {
             let protocol = word(port.protocol);
-            add(
-                &Script::of(&[&"guard ", &port.number, &"/", &protocol]),
-                &Script::of(&[&protocol, &" dport ", &port.number, &" drop"]),
-            );
+            layout.rules.push(Line::new(
+                on,
+                &[&GUARD, &port.number, &"/", &protocol],
+                &[&protocol, &" dport ", &port.number, &" drop"],
+            ));
         }
         Ok(layout)
     }
@@ -223,7 +261,11 @@ impl Layout {
     /// The names of the doors' sets.
     pub fn sets(&self) -> BTreeSet<&Name> {
         self.gates()
-            .flat_map(|(_, gate)| [&gate.set_4, &gate.set_6])
+            .flat_map(|(_, gate)| {
+                let counting = gate.count.iter();
+                let counting = counting.flat_map(|count| [&count.set_4, &count.set_6]);
+                [&gate.set_4, &gate.set_6].into_iter().chain(counting)
+            })
             .collect()
     }
 
@@ -236,11 +278,142 @@ impl Layout {
     }
 }
 
-fn opens(door: &Door) -> Option<(&Door, &crate::config::Opens)> {
-    match &door.action {
-        Action::Open(opens) => Some((door, opens)),
-        Action::Command(_) => None,
+/// Where a door's rules apply.
+fn of_door(door: &Door, on: &On) -> Result<On, Failure> {
+    match door.on.is_empty() {
+        true => Ok(on.clone()),
+        false => On::new(&door.on),
     }
+}
+
+/// Where each guard stands: wherever a door does that wants it.
+fn guards(doors: &[Door], on: &On) -> Result<Guards, Failure> {
+    let mut ports: BTreeMap<Port, On> = BTreeMap::new();
+    for door in doors {
+        let Action::Open(Opens {
+            guard: Some(guard), ..
+        }) = &door.action
+        else {
+            continue;
+        };
+        let here = of_door(door, on)?;
+        for &port in &guard.ports {
+            let on = ports.remove(&port).unwrap_or_else(|| On::These(Vec::new()));
+            ports.insert(port, on.and(&here));
+        }
+    }
+    let mut guards = Guards::new();
+    for (port, on) in ports {
+        match guards.iter_mut().find(|(there, _)| *there == on) {
+            Some((_, ports)) => ports.push(port),
+            None => guards.push((on, vec![port])),
+        }
+    }
+    Ok(guards)
+}
+
+/// Every guard, in the order of ports.
+fn each(guards: &Guards) -> impl Iterator<Item = (&On, Port)> {
+    let ports = guards
+        .iter()
+        .flat_map(|(on, ports)| ports.iter().map(move |&port| (port, on)));
+    let ports: BTreeMap<Port, &On> = ports.collect();
+    ports.into_iter().map(|(port, on)| (on, port))
+}
+
+/// The rules that let running sessions go on.
+fn sessions(guards: &Guards) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (on, ports) in guards {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let ports = numbers(ports, protocol);
+            if !ports.is_empty() {
+                let (ports, protocol) = (one_of(ports), word(protocol));
+                lines.push(Line::new(
+                    on,
+                    &[&"tracked ", &protocol],
+                    &[
+                        &protocol,
+                        &" dport ",
+                        &ports,
+                        &" ct state established accept",
+                    ],
+                ));
+            }
+        }
+    }
+    for (on, ports) in guards {
+        let ports = numbers(ports, Protocol::Tcp);
+        if ports.is_empty() {
+            continue;
+        }
+        let ports = one_of(ports);
+        for (family, set) in [(IP, super::RUNNING_4), (IP6, super::RUNNING_6)] {
+            // No running session begins with a SYN.
+            lines.push(Line::new(
+                on,
+                &[&"running tcp ", &family],
+                &[
+                    &"tcp dport ",
+                    &ports,
+                    &" tcp flags & (fin | syn | rst | ack) != syn ",
+                    &family,
+                    &" saddr . tcp sport . ",
+                    &family,
+                    &" daddr . tcp dport @",
+                    &set,
+                    &" accept",
+                ],
+            ));
+        }
+    }
+    lines
+}
+
+/// The rules that let in whoever passes every guard.
+fn always_rules(guards: &Guards, always: &[Network]) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (family, set, there) in [
+        (IP, ALWAYS_4, always.iter().any(|n| n.address.is_ipv4())),
+        (IP6, ALWAYS_6, always.iter().any(|n| n.address.is_ipv6())),
+    ] {
+        for (on, ports) in guards.iter().filter(|_| there) {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let ports = numbers(ports, protocol);
+                if !ports.is_empty() {
+                    let (ports, protocol) = (one_of(ports), word(protocol));
+                    lines.push(Line::new(
+                        on,
+                        &[&"always ", &protocol, &" ", &family],
+                        &[
+                            &family,
+                            &" saddr @",
+                            &set,
+                            &" ",
+                            &protocol,
+                            &" dport ",
+                            &ports,
+                            &" accept",
+                        ],
+                    ));
+                }
+            }
+        }
+    }
+    lines
+}
+
+/// Networks without those that lie within others: the kernel takes no overlaps.
+fn outermost(networks: &[Network]) -> Vec<Network> {
+    let within = |a: &Network, b: &Network| a.prefix >= b.prefix && b.contains(a.address);
+    let mut outermost: Vec<Network> = networks
+        .iter()
+        .filter(|a| !networks.iter().any(|b| b != *a && within(a, b)))
+        .copied()
+        .collect();
+    outermost.sort_unstable();
+    outermost.dedup();
+    outermost
 }
 
 fn numbers(ports: &[Port], protocol: Protocol) -> Vec<u16> {
@@ -262,7 +435,7 @@ fn word(protocol: Protocol) -> &'static str {
 }
 
 /// One thing, or an anonymous set of several.
-fn one_of<P: super::script::Part>(items: impl IntoIterator<Item = P>) -> Script {
+fn one_of<P: Part>(items: impl IntoIterator<Item = P>) -> Script {
     let items: Vec<P> = items.into_iter().collect();
     match items.as_slice() {
         [one] => Script::of(&[one]),

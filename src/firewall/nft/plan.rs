@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::super::sessions::Session;
 use super::super::{Failure, Opening};
+use super::always;
 use super::elements::{admit, change, entry, plain, running_set};
 use super::layout::{Gate, Layout};
 use super::script::{Name, Script};
+use super::sets::Kind;
 use super::table::{Element, Key, Rule, Set, Table};
-use super::{CHAIN, RUNNING_4, RUNNING_6, TABLE};
+use super::{ALWAYS_4, ALWAYS_6, CHAIN, GUARD, RUNNING_4, RUNNING_6, TABLE};
 
 /// What should stand.
 #[derive(Debug)]
@@ -43,75 +45,6 @@ pub struct Plan {
     pub foreign: BTreeSet<Opening>,
     /// The sessions that are admitted by their four numbers from then on.
     pub admitted: BTreeSet<Session>,
-}
-
-/// What a set of ours is like.
-struct Kind {
-    name: Name,
-    types: &'static [&'static str],
-    timeout: bool,
-    comment: Script,
-}
-
-impl Kind {
-    fn all(layout: &Layout) -> Vec<Kind> {
-        let mut kinds = Vec::new();
-        for (_, gate) in layout.gates() {
-            for (name, types) in [(&gate.set_4, &["ipv4_addr"]), (&gate.set_6, &["ipv6_addr"])] {
-                kinds.push(Kind {
-                    name: name.clone(),
-                    types,
-                    timeout: true,
-                    comment: Script::of(&[&"postern: let in at ", &gate.name]),
-                });
-            }
-        }
-        for (name, types) in [
-            (
-                RUNNING_4,
-                &["ipv4_addr", "inet_service", "ipv4_addr", "inet_service"],
-            ),
-            (
-                RUNNING_6,
-                &["ipv6_addr", "inet_service", "ipv6_addr", "inet_service"],
-            ),
-        ] {
-            kinds.extend(Name::new(name).map(|name| Kind {
-                name,
-                types,
-                timeout: false,
-                comment: Script::of(&[&"postern: running sessions"]),
-            }));
-        }
-        kinds
-    }
-
-    fn is(&self, set: &Set) -> bool {
-        set.types == self.types
-            && (set.flags == ["timeout"]) == self.timeout
-            && set.flags.len() == usize::from(self.timeout)
-    }
-
-    fn add(&self, script: &mut Script) {
-        let mut types = Script::default();
-        for (place, kind) in self.types.iter().enumerate() {
-            types.put(&[if place == 0 { &"" } else { &" . " }, kind]);
-        }
-        let flags = if self.timeout { " flags timeout;" } else { "" };
-        script.line(&[
-            &"add set inet ",
-            &TABLE,
-            &" ",
-            &self.name,
-            &" { type ",
-            &types,
-            &";",
-            &flags,
-            &" comment \"",
-            &self.comment,
-            &"\"; }",
-        ]);
-    }
 }
 
 /// Makes the plan. `found`: the table as it stands, `None` if there is none.
@@ -234,6 +167,10 @@ pub fn make(found: Option<&Table>, wanted: &Wanted) -> Result<Plan, Failure> {
         let set = found.sets.get(name).filter(|_| !rebuilt(name));
         sessions(name, set, known, wanted, &mut plan, &mut script);
     }
+    for name in [ALWAYS_4, ALWAYS_6] {
+        let set = found.sets.get(name).filter(|_| !rebuilt(name));
+        always::set(name, set, known, wanted, &mut plan, &mut script);
+    }
     if plan.rules_anew {
         for rule in &wanted.layout.rules {
             script.line(&[&rule.text]);
@@ -264,17 +201,36 @@ pub fn removal(found: &Table) -> Script {
     script
 }
 
+/// What takes away the guards and nothing else, and which those are.
+pub fn unguarding(found: &Table) -> (Script, Vec<String>) {
+    let guards = found.rules.iter().filter_map(|rule| {
+        let guard = rule.comment.strip_prefix("postern: ")?;
+        guard.starts_with(GUARD).then_some((rule, guard))
+    });
+    let mut script = Script::default();
+    let mut taken = Vec::new();
+    for (rule, guard) in guards {
+        delete_rule(rule, &mut script);
+        taken.push(format!("nft: {}", guard.escape_debug()));
+    }
+    (script, taken)
+}
+
 fn delete_rules(found: &Table, script: &mut Script) {
     for rule in &found.rules {
-        script.line(&[
-            &"delete rule inet ",
-            &TABLE,
-            &" ",
-            &CHAIN,
-            &" handle ",
-            &rule.handle,
-        ]);
+        delete_rule(rule, script);
     }
+}
+
+fn delete_rule(rule: &Rule, script: &mut Script) {
+    script.line(&[
+        &"delete rule inet ",
+        &TABLE,
+        &" ",
+        &CHAIN,
+        &" handle ",
+        &rule.handle,
+    ]);
 }
 
 /// Takes a set of ours away, or what is ours in it if somebody else uses it.
@@ -347,7 +303,7 @@ fn openings(
     plan.foreign
         .extend(set.foreign.iter().filter_map(|key| match *key {
             Key::Address(address) => Some(Opening { door, address }),
-            Key::Session(_) => None,
+            Key::Network(_) | Key::Session(_) => None,
         }));
     let (mut out, mut enter) = (Vec::new(), Vec::new());
     let (mut put_out, mut put_back, mut set_right) = (Vec::new(), Vec::new(), Vec::new());
@@ -482,7 +438,8 @@ fn about(element: Element, remaining: Duration, slack: Duration) -> bool {
         && remaining < expires.saturating_add(2 * second)
 }
 
-fn some_of<T: ToString>(addresses: &[T]) -> String {
+/// The first few of them, for a log line.
+pub fn some_of<T: ToString>(addresses: &[T]) -> String {
     const MOST: usize = 8;
     let mut words: Vec<String> = addresses.iter().take(MOST).map(T::to_string).collect();
     if let Some(more @ 1..) = addresses.len().checked_sub(MOST) {

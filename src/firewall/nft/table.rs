@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 
+use crate::config::Network;
+
 use super::super::sessions::Session;
-use super::{CHAIN, MARK};
+use super::{CHAIN, COUNTS, MARK};
 
 /// The table.
 #[derive(Debug, Default)]
@@ -52,6 +54,8 @@ pub struct Rule {
 pub struct Set {
     /// Whether it carries our mark.
     pub ours: bool,
+    /// Its comment.
+    pub comment: String,
     /// The type, or the types that it joins.
     pub types: Vec<String>,
     /// Its flags.
@@ -69,6 +73,8 @@ pub struct Set {
 pub enum Key {
     /// An address.
     Address(IpAddr),
+    /// A network.
+    Network(Network),
     /// A running session.
     Session(Session),
 }
@@ -134,8 +140,10 @@ impl Table {
 
     fn set(&mut self, what: &Value) -> Option<()> {
         let name = text_of(what, "name");
+        let comment = text_of(what, "comment");
         let mut set = Set {
-            ours: text_of(what, "comment").starts_with(MARK),
+            ours: comment.starts_with(MARK),
+            comment: comment.to_owned(),
             types: texts(what.get("type")),
             flags: texts(what.get("flags")),
             ..Set::default()
@@ -145,6 +153,8 @@ impl Table {
             .and_then(Value::as_array)
             .into_iter()
             .flatten()
+            // What the kernel itself puts in.
+            .filter(|_| !comment.starts_with(COUNTS))
         {
             let inner = element.get("elem");
             let key = inner
@@ -207,6 +217,11 @@ fn texts(what: Option<&Value>) -> Vec<String> {
 fn key(value: &Value) -> Option<Key> {
     if let Some(address) = address(value) {
         return Some(Key::Address(address));
+    }
+    if let Some(prefix) = value.get("prefix") {
+        let length = prefix.get("len")?.as_u64()?;
+        let network = format!("{}/{length}", prefix.get("addr")?.as_str()?);
+        return network.parse().ok().map(Key::Network);
     }
     let [remote, from, local, to] = value.get("concat")?.as_array()?.as_slice() else {
         return None;

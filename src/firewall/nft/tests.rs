@@ -28,7 +28,7 @@ fn door(name: &str, ports: &[(Protocol, u16)], guard: bool) -> Door {
 }
 
 fn layout(doors: &[Door]) -> Layout {
-    Layout::new(doors, &On::new(&["xl0".to_owned()]).unwrap()).unwrap()
+    Layout::new(doors, &On::new(&["xl0".to_owned()]).unwrap(), &[]).unwrap()
 }
 
 fn comments(layout: &Layout) -> Vec<&str> {
@@ -103,7 +103,7 @@ fn the_same_number_of_another_protocol_is_another_port() {
 fn where_rules_apply() {
     let text = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let layout = Layout::new(&[door("a", &[(Tcp, 22)], true)], &On::new(&names)?)?;
+        let layout = Layout::new(&[door("a", &[(Tcp, 22)], true)], &On::new(&names)?, &[])?;
         Ok::<String, Failure>(layout.rules.last().unwrap().text.to_string())
     };
     let rule = |on| {
@@ -122,8 +122,128 @@ fn where_rules_apply() {
         text(&["xl*"]).unwrap_err().to_string(),
         "interface \"xl*\": no such name"
     );
-    let bad = Layout::new(&[door("a b", &[(Tcp, 22)], true)], &On::Any);
+    let bad = Layout::new(&[door("a b", &[(Tcp, 22)], true)], &On::Any, &[]);
     assert_eq!(bad.unwrap_err().to_string(), "door \"a b\": no such name");
+}
+
+fn on(mut door: Door, interfaces: &[&str]) -> Door {
+    door.on = interfaces.iter().map(|&name| name.to_owned()).collect();
+    door
+}
+
+fn rules(layout: &Layout) -> Vec<&str> {
+    layout
+        .rules
+        .iter()
+        .map(|line| {
+            line.text
+                .as_str()
+                .strip_prefix("add rule inet postern input ")
+                .unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn a_guard_stands_wherever_a_door_does_that_wants_it() {
+    let doors = [
+        on(door("a", &[(Tcp, 22), (Tcp, 80)], true), &["em1"]),
+        door("b", &[(Tcp, 22)], true),
+        on(door("c", &[(Tcp, 22)], false), &["em2"]),
+    ];
+    assert_eq!(
+        rules(&layout(&doors))
+            .iter()
+            .filter(|rule| !rule.contains("ip6"))
+            .copied()
+            .collect::<Vec<_>>(),
+        [
+            "iifname { \"em1\", \"xl0\" } tcp dport 22 ct state established accept \
+             comment \"postern: tracked tcp\"",
+            "iifname \"em1\" tcp dport 80 ct state established accept \
+             comment \"postern: tracked tcp\"",
+            "iifname { \"em1\", \"xl0\" } tcp dport 22 tcp flags & (fin | syn | rst | ack) != syn \
+             ip saddr . tcp sport . ip daddr . tcp dport @running4 accept \
+             comment \"postern: running tcp ip\"",
+            "iifname \"em1\" tcp dport 80 tcp flags & (fin | syn | rst | ack) != syn \
+             ip saddr . tcp sport . ip daddr . tcp dport @running4 accept \
+             comment \"postern: running tcp ip\"",
+            "iifname \"em1\" ip saddr @a_4 tcp dport { 22, 80 } accept comment \"postern: pass a tcp ip\"",
+            "iifname \"xl0\" ip saddr @b_4 tcp dport 22 accept comment \"postern: pass b tcp ip\"",
+            "iifname \"em2\" ip saddr @c_4 tcp dport 22 accept comment \"postern: pass c tcp ip\"",
+            "iifname { \"em1\", \"xl0\" } tcp dport 22 drop comment \"postern: guard 22/tcp\"",
+            "iifname \"em1\" tcp dport 80 drop comment \"postern: guard 80/tcp\"",
+        ]
+    );
+    let everywhere = [
+        door("a", &[(Tcp, 22)], true),
+        on(door("b", &[(Tcp, 22)], true), &["any"]),
+    ];
+    assert_eq!(
+        rules(&layout(&everywhere)).last(),
+        Some(&"iifname != \"lo\" tcp dport 22 drop comment \"postern: guard 22/tcp\"")
+    );
+}
+
+#[test]
+fn whoever_always_passes_does_so_between_passes_and_guards() {
+    let always = ["192.0.2.0/24", "192.0.2.7", "198.51.100.1", "2001:db8::/32"];
+    let always = always.map(|network| network.parse().unwrap());
+    let laid = |doors: &[Door]| Layout::new(doors, &On::Any, &always);
+    let layout = laid(&[
+        door("a", &[(Tcp, 22), (Udp, 53)], true),
+        door("b", &[(Tcp, 80)], false),
+    ])
+    .unwrap();
+    assert_eq!(
+        layout.always,
+        [always[0], always[2], always[3]],
+        "none within another"
+    );
+    assert_eq!(
+        comments(&layout)[10..],
+        [
+            "always tcp ip",
+            "always udp ip",
+            "always tcp ip6",
+            "always udp ip6",
+            "guard 22/tcp",
+            "guard 53/udp",
+        ]
+    );
+    assert_eq!(
+        rules(&layout)[10],
+        "iifname != \"lo\" ip saddr @always_4 tcp dport 22 accept comment \"postern: always tcp ip\""
+    );
+    // Its sets have these names.
+    let failure = laid(&[door("always", &[(Tcp, 22)], true)]).unwrap_err();
+    assert!(failure.to_string().contains("another name"), "{failure}");
+}
+
+#[test]
+fn connections_are_counted_by_door_and_family() {
+    let mut limited = door("a", &[(Tcp, 22), (Udp, 53)], true);
+    if let Action::Open(opens) = &mut limited.action {
+        opens.connections = Some(3);
+    }
+    let layout = layout(&[limited, door("b", &[(Tcp, 22)], true)]);
+    let counting: Vec<&str> = rules(&layout)
+        .into_iter()
+        .filter(|rule| rule.contains("ct count"))
+        .collect();
+    assert_eq!(
+        counting,
+        [
+            "iifname \"xl0\" ip saddr @a_4 tcp dport 22 add @a_now4 { ip saddr ct count 3 } accept \
+             comment \"postern: pass a tcp ip\"",
+            "iifname \"xl0\" ip saddr @a_4 udp dport 53 add @a_now4 { ip saddr ct count 3 } accept \
+             comment \"postern: pass a udp ip\"",
+            "iifname \"xl0\" ip6 saddr @a_6 tcp dport 22 add @a_now6 { ip6 saddr ct count 3 } accept \
+             comment \"postern: pass a tcp ip6\"",
+            "iifname \"xl0\" ip6 saddr @a_6 udp dport 53 add @a_now6 { ip6 saddr ct count 3 } accept \
+             comment \"postern: pass a udp ip6\"",
+        ]
+    );
 }
 
 #[test]

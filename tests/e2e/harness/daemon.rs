@@ -153,6 +153,7 @@ impl<'h> Daemon<'h> {
             ("pidfile", own("pid")),
             ("control", own("control")),
             ("state", own("state")),
+            ("trial", "\"off\"".to_owned()),
         ];
         let top = top.map(|(key, value)| (key.to_owned(), value)).to_vec();
         let daemon = Daemon {
@@ -308,6 +309,29 @@ impl<'h> Daemon<'h> {
         )
     }
 
+    /// posternctl in the daemon's namespace: it may have to reach the packet filter itself.
+    pub fn ctl_there(&self, arguments: &[&str]) -> Ran {
+        let mut command = self.host.command(program("posternctl"));
+        Ran::of(
+            command
+                .arg("-c")
+                .arg(self.path("postern.toml"))
+                .args(arguments),
+        )
+    }
+
+    /// The guard that status tells of with these words: its state, and when its trial ends.
+    pub fn guard(&self, words: &str) -> (String, Option<Timestamp>) {
+        let status = self.status().expect("it answers");
+        let guards = status["guards"].as_array().unwrap();
+        let guard = guards
+            .iter()
+            .find(|g| g["guard"].as_str().unwrap().contains(words))
+            .unwrap_or_else(|| panic!("{words}: {guards:?}"));
+        let until = guard["until"].as_str().map(|u| u.parse().unwrap());
+        (guard["state"].as_str().unwrap().to_owned(), until)
+    }
+
     /// Reloads by posternctl; it must succeed.
     pub fn reload(&self) {
         let ran = self.ctl(&["reload"]);
@@ -392,6 +416,12 @@ impl Drop for Daemon<'_> {
             let _ = child.wait();
         }
     }
+}
+
+/// Copies a program, by a process of its own: what one of ours has open to write cannot be run.
+pub fn copy_program(name: &str, to: &Path) {
+    let ran = Ran::of(Command::new("cp").arg(program(name)).arg(to));
+    assert_eq!(ran.code(), 0, "{ran:?}");
 }
 
 /// Sets a file's permission bits.

@@ -7,8 +7,8 @@ pub mod raw;
 mod service;
 mod wait;
 
-pub use daemon::{Daemon, Door, Ran, chmod, is_posternd, program};
+pub use daemon::{Daemon, Door, Ran, chmod, copy_program, is_posternd, program};
 pub use host::{Answer, Host, Session, hit};
 pub use net::Net;
 pub use service::Service;
-pub use wait::{LIMIT, until};
+pub use wait::{LIMIT, eventually, until};

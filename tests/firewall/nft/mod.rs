@@ -1,6 +1,7 @@
 //! nftables: the real one, with real packets, in network namespaces. Needs root.
 
 mod driving;
+mod limits;
 mod openings;
 mod repairs;
 mod sessions;
@@ -14,7 +15,7 @@ use postern::config::Door;
 use postern::firewall::nft::Nft;
 use postern::firewall::{Failure, Firewall, Opening, Order, What};
 
-use crate::doors::{close, extend, left, open, opening, opens, tcp, udp};
+use crate::doors::{close, extend, left, limited, on, open, opening, opens, tcp, udp};
 use crate::net::{
     CLIENT_4, CLIENT_6, INTERFACE, Net, SERVER_4, SERVER_6, Session, listen, nft, run, try_run,
 };

@@ -113,5 +113,15 @@ fn transactions() {
     nft("delete chain inet postern mine");
     tables.firewall.remove().unwrap();
     golden("remove");
+    let always = ["192.0.2.0/24", "198.51.100.7", "2001:db8::/32"];
+    let always = always.map(|network| network.parse().unwrap());
+    tables.firewall = Nft::with_path(&[INTERFACE.to_owned()], &always, path).unwrap();
+    let mut doors = doors();
+    doors[0] = limited(on(doors[0].clone(), &["em1"]), 2);
+    doors[1] = opens("sftp", &[tcp(22)], true);
+    tables.firewall.establish(&doors, &[]).unwrap();
+    golden("establish-limits");
+    tables.firewall.unguard().unwrap();
+    golden("unguard");
     drop((client, server, ssh_6));
 }

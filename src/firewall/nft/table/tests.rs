@@ -11,6 +11,32 @@ const RECORDED: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6", "relea
 {"rule": {"family": "inet", "table": "postern", "chain": "input", "handle": 8, "comment": "postern: tracked tcp", "expr": [{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": {"set": ["xl0", "em0"]}}}, {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}}, {"accept": null}]}},
 {"rule": {"family": "inet", "table": "postern", "chain": "input", "handle": 11, "comment": "mine", "expr": [{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@ssh_4"}}, {"accept": null}]}}]}"#;
 
+/// Recorded from nft 1.0.6.
+const NETWORKS_AND_COUNTS: &str = r#"{"nftables": [
+{"set": {"family": "inet", "name": "ssh_now4", "table": "postern", "type": "ipv4_addr", "handle": 2, "comment": "postern: connections at ssh, at most 1", "size": 65536, "elem": [{"elem": {"val": "10.9.9.2", "ct count": {"val": 1}}}]}},
+{"set": {"family": "inet", "name": "always_4", "table": "postern", "type": "ipv4_addr", "handle": 3, "comment": "postern: always let in", "flags": ["interval"], "elem": [{"elem": {"val": {"prefix": {"addr": "10.0.0.0", "len": 24}}, "comment": "postern:"}}, {"elem": {"val": "192.0.2.1", "comment": "postern:"}}, {"prefix": {"addr": "10.0.2.0", "len": 23}}, {"range": ["10.0.4.0", "10.0.4.2"]}]}}]}"#;
+
+#[test]
+fn networks_and_counts() {
+    let table = Table::parse(NETWORKS_AND_COUNTS.as_bytes()).unwrap();
+    let always = &table.sets["always_4"];
+    let ours: Vec<Key> = always.elements.keys().copied().collect();
+    assert_eq!(
+        ours,
+        [
+            Key::Address("192.0.2.1".parse().unwrap()),
+            Key::Network("10.0.0.0/24".parse().unwrap()),
+        ]
+    );
+    assert_eq!(
+        always.foreign,
+        [Key::Network("10.0.2.0/23".parse().unwrap())]
+    );
+    assert_eq!(always.odd, 1);
+    assert!(!table.sets["ssh_now4"].has_foreign(), "the kernel's own");
+    assert_eq!(table.strangers, ["2 elements of set \"always_4\""]);
+}
+
 #[test]
 fn what_nft_tells() {
     let table = Table::parse(RECORDED.as_bytes()).unwrap();

@@ -1,0 +1,102 @@
+//! What is done in posternd's place while it does not run.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+
+use super::{Problem, configured};
+use crate::config;
+use crate::daemon::state::{self, Lock, TRIAL};
+use crate::daemon::trial::Trials;
+use crate::exit;
+
+/// The state directory, for whoever may use it now.
+pub struct State {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// The boot that the system runs in.
+    pub boot: String,
+    _lock: Lock,
+}
+
+/// Only root goes on.
+pub fn root() -> Result<(), Problem> {
+    match Uid::effective().is_root() {
+        true => Ok(()),
+        false => Err(Problem::new(
+            exit::NOPERM,
+            "only root may do this: guards and leases are root's",
+        )),
+    }
+}
+
+/// The state directory that a configuration names, which may be wrong otherwise.
+pub fn directory(file: &Path) -> PathBuf {
+    configured(file, "state").unwrap_or_else(|| PathBuf::from(config::bounds::STATE))
+}
+
+impl State {
+    /// Takes the state directory, waiting for whoever has it for a moment; `None` if posternd
+    /// has never run there.
+    pub fn take(directory: &Path) -> Result<Option<State>, Problem> {
+        if !directory.is_dir() {
+            return Ok(None);
+        }
+        let lock = state::wait_for_lock(directory, || false);
+        let lock = lock.map_err(|e| failed(&directory.join("lock"), &e))?;
+        let lock = lock.ok_or_else(|| {
+            Problem::new(
+                exit::UNAVAILABLE,
+                format!(
+                    "{}: posternd runs but does not answer, or is being started: try again",
+                    directory.display()
+                ),
+            )
+        })?;
+        State::of(directory, lock).map(Some)
+    }
+
+    /// Takes the state directory if nobody else has it.
+    pub fn try_take(directory: &Path) -> Result<Option<State>, Problem> {
+        if !directory.is_dir() {
+            return Ok(None);
+        }
+        let lock = state::lock(directory).map_err(|e| failed(&directory.join("lock"), &e))?;
+        lock.map(|lock| State::of(directory, lock)).transpose()
+    }
+
+    fn of(directory: &Path, lock: Lock) -> Result<State, Problem> {
+        Ok(State {
+            directory: directory.to_owned(),
+            boot: state::boot().map_err(|e| Problem::new(exit::OSERR, e.to_string()))?,
+            _lock: lock,
+        })
+    }
+
+    /// How it stands with the guards; a damaged file is said to be so.
+    pub fn trials(&self) -> Result<Trials, Problem> {
+        let path = self.directory.join(TRIAL);
+        let found = Trials::read(&path, &self.boot).map_err(|e| failed(&path, &e))?;
+        if let Some(why) = found.damaged {
+            let _ = writeln!(io::stderr(), "posternctl: {}: {why}", path.display());
+        }
+        Ok(found.trials)
+    }
+
+    /// How it stands with the guards from now on.
+    pub fn write(&self, trials: &Trials) -> Result<(), Problem> {
+        let path = self.directory.join(TRIAL);
+        trials
+            .write(&path, &self.boot)
+            .map_err(|e| failed(&path, &e))
+    }
+}
+
+/// The system refused a file.
+pub fn failed(path: &Path, e: &io::Error) -> Problem {
+    Problem::new(
+        exit::OSERR,
+        format!("{}: {}", path.display(), exit::words(e)),
+    )
+}

@@ -1,0 +1,86 @@
+//! The state directory: who may use it, and which boot its files speak of.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+#[cfg(not(target_os = "linux"))]
+use super::files;
+
+/// Names the boot where the system does not: gone after it, since /var/run is emptied at boot.
+#[cfg(not(target_os = "linux"))]
+const BOOT: &str = "/var/run/postern.boot";
+/// linux/Documentation/admin-guide/sysctl/kernel.rst, random.
+#[cfg(target_os = "linux")]
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The journal's file in the state directory.
+pub const JOURNAL: &str = "journal";
+/// The file of [`super::trial`] in the state directory.
+pub const TRIAL: &str = "trial";
+
+/// How long is waited for somebody who holds the lock for a moment.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The right to use a state directory, as long as it is held.
+pub type Lock = Flock<File>;
+
+/// Takes the right to use the state directory, if nobody else has it.
+///
+/// # Errors
+/// The system's.
+pub fn lock(directory: &Path) -> io::Result<Option<Lock>> {
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(directory.join("lock"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, e)) => Err(e.into()),
+    }
+}
+
+/// [`lock`] that waits a few seconds for whoever holds it, unless `in_vain`.
+///
+/// # Errors
+/// The system's.
+pub fn wait_for_lock(directory: &Path, in_vain: impl Fn() -> bool) -> io::Result<Option<Lock>> {
+    const AGAIN: Duration = Duration::from_millis(50);
+    let began = Instant::now();
+    loop {
+        match lock(directory)? {
+            None if began.elapsed() < PATIENCE && !in_vain() => thread::sleep(AGAIN),
+            held => return Ok(held),
+        }
+    }
+}
+
+/// What names the boot that the system runs in.
+///
+/// # Errors
+/// The system's, with the file.
+pub fn boot() -> io::Result<String> {
+    let named = match fs::read_to_string(BOOT) {
+        #[cfg(not(target_os = "linux"))]
+        Err(e) if e.kind() == io::ErrorKind::NotFound => name_boot(),
+        other => other,
+    };
+    let failed = |e: io::Error| io::Error::new(e.kind(), format!("{BOOT}: {e}"));
+    named.map(|id| id.trim().to_owned()).map_err(failed)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn name_boot() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    let id: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    files::replace(Path::new(BOOT), id.as_bytes())?;
+    Ok(id)
+}
