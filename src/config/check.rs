@@ -24,7 +24,8 @@ const CONNECT: u8 = 0x02;
 ///
 /// Doors that get in each other's way are told apart:
 /// - the same sequence: neither door can be opened without the other;
-/// - one that contains another, in order: it can never be opened without that other;
+/// - one that begins as another does and contains it, in order: it can never be opened without
+///   that other;
 /// - one after whose knock a knock at another fails, since it leaves an attempt there
 ///   unfinished: both cannot be opened within `seq_timeout`;
 /// - one that parts from another by a step already taken: there a packet that the network sends
