@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use super::mistake::{Mistake, Parsed, Places, Spot, Wrong, quote};
 use super::toml::{interface_name, reader};
-use super::{Config, Door, FirewallKind, Knock, LogTo, Port, Protocol, Sequence, Steps, bounds};
+use super::{Config, Door, FirewallKind, Knock, LogTo, Port, Sequence, Steps, TcpFlags, bounds};
 use door::Section;
 use lines::{Given, Line};
 use notes::{Notes, key, printable};
@@ -66,6 +66,9 @@ pub struct Knockd {
     /// `Interface`, if given.
     pub interface: Option<String>,
 }
+
+/// Mask and value of the flag condition, and timeout.
+type Condition = (u8, u8, Duration);
 
 /// Reads a knockd.conf; `file` is its name for messages. Pure: nothing is opened, one-time
 /// lists neither.
@@ -339,30 +342,31 @@ impl<'t> Sections<'t> {
 
     /// What may not be the same at two doors, or not at too many.
     fn across(&self, notes: &mut Notes<'t>, read: &[Option<Door>]) {
-        let mut lists: BTreeMap<&PathBuf, &str> = BTreeMap::new();
-        let mut alike: BTreeMap<(Port, Option<IpAddr>), BTreeSet<(u8, u8, Duration)>> =
-            BTreeMap::new();
+        let mut paths: BTreeMap<&str, String> = BTreeMap::new();
+        for given in self.options.values() {
+            paths.insert(given.value, key("options", given.key));
+        }
+        let mut alike: BTreeMap<(Port, Option<IpAddr>), BTreeSet<Condition>> = BTreeMap::new();
         for (section, door) in self.doors.iter().zip(read) {
             let Some(door) = door else { continue };
             for Knock::Sequence(sequence) in &door.knocks {
                 match &sequence.steps {
                     Steps::OneTime(path) => {
-                        let at = section.place_of("one_time_sequences");
-                        if let (Some(owner), Some((at, key))) = (lists.get(path), at) {
-                            let what = format!(
-                                "{} is given to [{owner}] already",
-                                quote(&path.to_string_lossy())
-                            );
-                            notes.refuse(at, key, Wrong::new(what, "name another"));
+                        let path = path.to_str().unwrap_or_default();
+                        let Some((at, named)) = section.place_of("one_time_sequences") else {
+                            continue;
+                        };
+                        if let Some(owner) = paths.insert(path, named.clone()) {
+                            let what = format!("{} is given to {owner} already", quote(path));
+                            notes.refuse(at, named, Wrong::new(what, "name another"));
                         }
-                        lists.insert(path, section.name);
                     }
                     Steps::Fixed(steps) => {
                         let Some(&first) = steps.first() else {
                             continue;
                         };
                         let conditions = alike.entry((first, sequence.target)).or_default();
-                        conditions.insert(condition(steps, sequence));
+                        conditions.insert(condition(sequence));
                         let at = section.place_of("sequence");
                         if let Some((at, key)) = at.filter(|_| conditions.len() > bounds::ALIKE) {
                             let what = format!(
@@ -380,11 +384,10 @@ impl<'t> Sections<'t> {
     }
 }
 
-fn condition(steps: &[Port], sequence: &Sequence) -> (u8, u8, Duration) {
-    let tcp = steps.iter().any(|step| step.protocol == Protocol::Tcp);
-    let flags = match tcp {
-        true => (sequence.flags.mask, sequence.flags.value),
-        false => (0, 0),
+fn condition(sequence: &Sequence) -> Condition {
+    let flags = match sequence.has_tcp() {
+        true => sequence.flags,
+        false => TcpFlags { mask: 0, value: 0 },
     };
-    (flags.0, flags.1, sequence.timeout)
+    (flags.mask, flags.value, sequence.timeout)
 }

@@ -53,7 +53,7 @@
 mod door;
 pub(crate) mod keys;
 mod knock;
-mod opens;
+pub(super) mod opens;
 pub(super) mod reader;
 mod syntax;
 

@@ -114,7 +114,11 @@ pub fn read(file: &Path) -> Result<Config, Problem> {
     Ok(parsed.config)
 }
 
-fn parse(file: &Path) -> Result<(Format, Result<Parsed, Vec<Mistake>>), Problem> {
+/// A configuration in either format, or what is wrong with it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn parse(file: &Path) -> Result<(Format, Result<Parsed, Vec<Mistake>>), Problem> {
     let name = file.display().to_string();
     let bytes = fs::read(file)
         .map_err(|why| Problem::new(exit::NOINPUT, format!("{name}: {}", exit::words(&why))))?;

@@ -17,6 +17,7 @@ mod ask;
 mod check;
 mod close;
 mod confirm;
+mod convert;
 mod keygen;
 mod list;
 mod listening;
@@ -94,6 +95,11 @@ enum Command {
     Unguard,
     /// End what is overdue if posternd does not run; for cron
     Reap,
+    /// Print the postern.toml that does what a knockd.conf does
+    Convert {
+        /// The knockd.conf
+        file: PathBuf,
+    },
     /// Make a secret, as lines for postern.toml
     Keygen(keygen::Args),
     /// Say what posternd would have done with a captured stretch of traffic
@@ -164,6 +170,7 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
         Command::Confirm => confirm::run(config, &socket(&cli.global), *json, out),
         Command::Unguard => unguard::run(config, &socket(&cli.global), *json, out),
         Command::Reap => reap::run(config, *json, out),
+        Command::Convert { file } => convert::run(file, *json, out),
         Command::Keygen(args) => keygen::run(args, *json, out),
         Command::Replay(args) => replay::run(config, args, out),
     }

@@ -159,7 +159,7 @@ impl<'t> Section<'t> {
     }
 
     fn path(&self, notes: &mut Notes<'t>, given: Given<'t>) -> Option<PathBuf> {
-        let read = reader::path(given.value, &bounds::PATH);
+        let read = text(given.value).and_then(|path| reader::path(path, &bounds::PATH));
         notes.kept(given.value_at, &self.key(given), read)
     }
 

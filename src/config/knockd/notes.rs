@@ -31,7 +31,7 @@ impl<'t> Notes<'t> {
         self.mistakes.push(Mistake {
             file: self.file.to_owned(),
             place: self.place(at),
-            key: key.into(),
+            key: printable(&key.into()),
             what: wrong.what,
             right: wrong.right,
         });
@@ -41,7 +41,7 @@ impl<'t> Notes<'t> {
         self.warnings.push(Warning {
             file: self.file.to_owned(),
             place: self.place(at),
-            key: key.into(),
+            key: printable(&key.into()),
             what: unwise.what,
             better: unwise.right,
         });

@@ -102,7 +102,10 @@ fn port(item: &str) -> Read<Port> {
         let what = match number {
             0 => format!("{shown} is a port that nobody can knock at"),
             1.. => format!("{shown} is out of range"),
-            _ => format!("{shown} is less than nothing: knockd reads it as 65536 less that"),
+            _ => {
+                let read = number.rem_euclid(65536);
+                format!("{shown} is no port: knockd reads it as {read}")
+            }
         };
         return Err(Wrong::new(what, "write a port from 1 to 65535"));
     };
@@ -145,16 +148,6 @@ fn port(item: &str) -> Read<Port> {
     Ok((read, unwise))
 }
 
-/// Flags by their names and their bits (RFC 9293, 3.1).
-const FLAGS: [(&str, u8); 6] = [
-    ("fin", 0x01),
-    ("syn", 0x02),
-    ("rst", 0x04),
-    ("psh", 0x08),
-    ("ack", 0x10),
-    ("urg", 0x20),
-];
-
 /// `syn,!ack`, on top of what was said before: of a flag said twice the last counts.
 pub(super) fn tcpflags(text: &str, flags: &mut TcpFlags) -> Result<(), Wrong> {
     const RIGHT: &str = "write fin, syn, rst, psh, ack or urg, or one of them after a !";
@@ -163,14 +156,8 @@ pub(super) fn tcpflags(text: &str, flags: &mut TcpFlags) -> Result<(), Wrong> {
             Some(name) => (name, false),
             None => (item, true),
         };
-        let known = FLAGS
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name));
-        let Some(&(_, bit)) = known else {
-            let near = name.trim_matches(blank);
-            let blanks = FLAGS
-                .iter()
-                .any(|(known, _)| known.eq_ignore_ascii_case(near));
+        let Some(bit) = TcpFlags::bit(name) else {
+            let blanks = TcpFlags::bit(name.trim_matches(blank)).is_some();
             return Err(match blanks {
                 true => Wrong::new(
                     format!("{} has blanks around it, which knockd refuses", quote(item)),

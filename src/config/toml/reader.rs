@@ -366,7 +366,7 @@ const NOT_IP: [&str; 9] = [
     "ip", "ip4", "ip6", "ipv4", "ipv6", "addr", "address", "host", "source",
 ];
 
-fn command(text: &str) -> Result<String, Wrong> {
+pub(in crate::config) fn command(text: &str) -> Result<String, Wrong> {
     if text.trim().is_empty() {
         return Err(Wrong::new(
             "the command line is empty",
