@@ -117,10 +117,12 @@ impl Pf {
         } else {
             self.clear_anchor()?;
         }
+        // One door's missing table is no reason to leave the others' as they are.
+        let mut result = Ok(());
         for (door, gate) in layout.gates() {
-            self.entries(door, gate, &mut upkeep)?;
+            result = result.and(self.entries(door, gate, &mut upkeep));
         }
-        Ok(upkeep)
+        result.map(|()| upkeep)
     }
 
     /// The table of a door: who is missing is let in; in a table of ours, who should not be
@@ -128,18 +130,21 @@ impl Pf {
     fn entries(&mut self, door: u16, gate: &Gate, upkeep: &mut Upkeep) -> Result<(), Failure> {
         let found = self.tool.entered(gate)?.ok_or_else(|| no_table(gate))?;
         let now = Instant::now();
-        let wanted = self.wanted.range(all_of(door));
-        let wanted: BTreeSet<Entry> = wanted.clone().map(|(o, _)| Entry::of(o.address)).collect();
-        let in_force = self
+        let wanted: BTreeMap<Entry, Instant> = self
             .wanted
             .range(all_of(door))
-            .filter(|(_, end)| **end > now);
-        let missing: Vec<Entry> = in_force
-            .map(|(opening, _)| Entry::of(opening.address))
-            .filter(|entry| !found.contains(entry))
+            .map(|(opening, end)| (Entry::of(opening.address), *end))
+            .collect();
+        let missing: Vec<Entry> = wanted
+            .iter()
+            .filter(|(entry, end)| **end > now && !found.contains(entry))
+            .map(|(entry, _)| *entry)
             .collect();
         let extra: Vec<Entry> = match gate.ours {
-            true => found.difference(&wanted).copied().collect(),
+            true => found
+                .into_iter()
+                .filter(|entry| !wanted.contains_key(entry))
+                .collect(),
             false => Vec::new(),
         };
         self.tool.change(gate, "delete", extra.iter().copied())?;

@@ -9,6 +9,7 @@ mod clients;
 mod commands;
 mod control;
 mod crash;
+mod filters;
 mod flood;
 mod interfaces;
 mod knockd;

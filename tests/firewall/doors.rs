@@ -57,7 +57,7 @@ pub fn opens(name: &str, ports: &[Port], guard: bool) -> Door {
 }
 
 /// The same door with so many connections at once for each address.
-#[cfg_attr(not(feature = "e2e"), allow(dead_code))]
+#[cfg_attr(not(all(feature = "e2e", target_os = "linux")), allow(dead_code))]
 pub fn limited(mut door: Door, connections: u16) -> Door {
     if let Action::Open(opens) = &mut door.action {
         opens.connections = Some(connections);
@@ -66,7 +66,7 @@ pub fn limited(mut door: Door, connections: u16) -> Door {
 }
 
 /// The same door on these interfaces.
-#[cfg_attr(not(feature = "e2e"), allow(dead_code))]
+#[cfg_attr(not(all(feature = "e2e", target_os = "linux")), allow(dead_code))]
 pub fn on(mut door: Door, interfaces: &[&str]) -> Door {
     door.on = interfaces.iter().map(|&name| name.to_owned()).collect();
     door
@@ -125,6 +125,7 @@ pub fn left(door: u16, address: &str, seconds: u64) -> (Opening, Option<Duration
 }
 
 /// What a door of a builder above opens, to be changed.
+#[cfg_attr(not(all(feature = "e2e", target_os = "linux")), allow(dead_code))]
 pub fn opens_of(door: &mut Door) -> &mut Opens {
     match &mut door.action {
         Action::Open(opens) => opens,
@@ -133,6 +134,7 @@ pub fn opens_of(door: &mut Door) -> &mut Opens {
 }
 
 /// A door that opens ports by a pass rule of this number; behind it a guard, if it has one.
+#[cfg_attr(not(all(feature = "e2e", target_os = "linux")), allow(dead_code))]
 pub fn numbered(name: &str, ports: &[Port], rule: u16, guard: Option<u16>) -> Door {
     let mut door = opens(name, ports, guard.is_some());
     let opens = opens_of(&mut door);

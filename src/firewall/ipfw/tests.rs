@@ -161,7 +161,7 @@ fn rules_are_listed_as_ipfw_listed_an_example() {
         // It turns out otherwise: what stands is right.
         let other = listed.replace(" dst-port", " port");
         assert!(canon.learn(
-            &[due.clone()],
+            std::slice::from_ref(&due),
             &[Line {
                 text: other.clone()
             }]
@@ -169,7 +169,7 @@ fn rules_are_listed_as_ipfw_listed_an_example() {
         assert_eq!(canon.listed(&due), other);
         let next = canon::Due::lease(102, form, address, 1_795_309_831);
         assert_eq!(canon.listed(&next), other.replace("30Z", "31Z"));
-        assert!(!canon.learn(&[due.clone()], &[]));
+        assert!(!canon.learn(std::slice::from_ref(&due), &[]));
         assert!(!canon.learn(
             &[due],
             &[Line {

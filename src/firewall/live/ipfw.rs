@@ -199,19 +199,17 @@ impl About<'_> {
                         ));
                     }
                 }
-                Does::Divert { kept } if before_guard || before => {
-                    if kept && self.one_pass {
-                        remarks.push(Remark::new(
-                            spot.key(key),
-                            format!(
-                                "what {shown} takes is let in at once and never comes to our \
-                                 rules ({ONE_PASS} is 1)"
-                            ),
-                            format!("write {ONE_PASS}=0 in /etc/sysctl.conf"),
-                        ));
-                    }
+                Does::Divert { kept: true } if self.one_pass && (before_guard || before) => {
+                    remarks.push(Remark::new(
+                        spot.key(key),
+                        format!(
+                            "what {shown} takes is let in at once and never comes to our rules \
+                             ({ONE_PASS} is 1)"
+                        ),
+                        format!("write {ONE_PASS}=0 in /etc/sysctl.conf"),
+                    ));
                 }
-                Does::Divert { .. } if rule.translates => remarks.push(Remark::new(
+                Does::Divert { .. } if rule.translates && !before_guard && !before => remarks.push(Remark::new(
                     spot.key(key),
                     format!(
                         "{shown} comes after our rules: what it would have sent on to a machine \

@@ -169,7 +169,7 @@ fn may_match(rule: &str, port: Port, interfaces: &[String]) -> bool {
     let on = words.iter().position(|w| *w == "on");
     let here = match on.and_then(|at| Some((words.get(at + 1)?, words.get(at + 2)))) {
         None => true,
-        Some((&"!", name)) => !name.is_some_and(|name| interfaces == [(*name).to_owned()]),
+        Some((&"!", name)) => name.is_none_or(|name| interfaces != [(*name).to_owned()]),
         Some((name, _)) => interfaces.is_empty() || interfaces.iter().any(|i| i == name),
     };
     // The destination's port: the last one named.

@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use crate::config::{Port, Protocol};
+
 use super::super::sessions::{self, Session};
-use super::super::{Failure, Upkeep};
+use super::super::{Failure, Opening, Upkeep};
 use super::layout::{ALWAYS, DOOR, Layout};
 use super::listing::{self, Entry, Rules};
 use super::states::{self, Watch};
@@ -47,11 +49,14 @@ impl Pf {
             Some(running) => {
                 let admitted = self.admitted(layout, running, &found)?;
                 // With guards that were gone the states may have gone, too.
-                let at = |session: &&Session| arriving.contains(&session.local.port());
+                let at = |session: &&Session| {
+                    let ended = known && self.ended_with_its_lease(layout, session);
+                    arriving.contains(&session.local.port()) && !ended
+                };
                 let mut due: BTreeSet<Session> = running.iter().filter(at).copied().collect();
                 due.extend(admitted);
                 if looked.forgotten && !running.is_subset(&due) {
-                    due.extend(self.forgotten(running, &due, known, upkeep)?);
+                    due.extend(self.forgotten(layout, running, &due, known, upkeep)?);
                 }
                 self.running(layout, &due)?
             }
@@ -106,16 +111,35 @@ impl Pf {
         Ok(wrong)
     }
 
+    /// Whether only doors that end the states of their leases could have let this session in, and
+    /// none of those leases is in force: its socket may not know yet that it is over.
+    fn ended_with_its_lease(&self, layout: &Layout, session: &Session) -> bool {
+        let port = Port {
+            protocol: Protocol::Tcp,
+            number: session.local.port(),
+        };
+        let address = session.remote.ip();
+        let mut doors = layout
+            .gates()
+            .filter(|(_, gate)| gate.ports.contains(&port));
+        doors.all(|(door, gate)| {
+            gate.kill_states && !self.wanted.contains_key(&Opening { door, address })
+        })
+    }
+
     /// The sessions that pf knows nothing of and no rule admits.
     fn forgotten(
         &mut self,
+        layout: &Layout,
         running: &BTreeSet<Session>,
         admitted: &BTreeSet<Session>,
         known: bool,
         upkeep: &mut Upkeep,
     ) -> Result<BTreeSet<Session>, Failure> {
         let mut gone = states::unknown(running, &self.tool.states()?);
-        gone.retain(|session| !admitted.contains(session));
+        gone.retain(|session| {
+            !admitted.contains(session) && !self.ended_with_its_lease(layout, session)
+        });
         if known && !gone.is_empty() {
             let who: Vec<_> = gone.iter().map(|session| session.remote).collect();
             let who = some_of(&who);

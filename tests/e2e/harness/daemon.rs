@@ -37,24 +37,23 @@ pub struct Door {
 impl Door {
     /// Guards a port and opens it for so long.
     pub fn opens(name: &'static str, port: &str, open_for: &str) -> Door {
-        let door = Door {
-            name,
-            lines: String::new(),
-            knocks: String::new(),
-        };
-        door.with(&format!(
+        Door::new(name).with(&format!(
             "opens = [\"{port}\"]\nopen_for = \"{open_for}\"\nguard = true"
         ))
     }
 
-    /// Runs a command line.
-    pub fn starts(name: &'static str, command: &str) -> Door {
-        let door = Door {
+    /// One of which nothing is said yet.
+    pub fn new(name: &'static str) -> Door {
+        Door {
             name,
             lines: String::new(),
             knocks: String::new(),
-        };
-        door.with(&format!("start_command = '''{command}'''"))
+        }
+    }
+
+    /// Runs a command line.
+    pub fn starts(name: &'static str, command: &str) -> Door {
+        Door::new(name).with(&format!("start_command = '''{command}'''"))
     }
 
     /// More lines for the door.

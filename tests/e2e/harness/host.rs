@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ pub struct Host {
     pub v4: Ipv4Addr,
     /// Its IPv6 address on eth0.
     pub v6: Ipv6Addr,
+    /// What commands find in place of /usr/local/sbin.
+    doubles: OnceLock<PathBuf>,
 }
 
 /// What a connection request meets.
@@ -63,6 +67,7 @@ impl Host {
             name,
             v4,
             v6: Ipv6Addr::new(0xfd66, 0, 0, 0, 0, 0, 0, v6),
+            doubles: OnceLock::new(),
         }
     }
 
@@ -70,9 +75,26 @@ impl Host {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command
-            .args(["netns", "exec", &self.name, program])
+            .args(["netns", "exec", &self.name])
             .stdin(Stdio::null());
+        if let Some(directory) = self.doubles.get() {
+            // ip gives each command a mount namespace of its own.
+            let mount = "mount --bind \"$0\" /usr/local/sbin && exec \"$@\"";
+            command.args(["sh", "-c", mount]).arg(directory);
+        }
+        command.arg(program);
         command
+    }
+
+    /// Has commands find a double of a command of FreeBSD's, by the command's name.
+    pub fn install_double(&self, name: &str, directory: &Path) {
+        let double = match name {
+            "ipfw" => env!("CARGO_BIN_EXE_ipfw-double"),
+            "pfctl" => env!("CARGO_BIN_EXE_pfctl-double"),
+            _ => panic!("there is no double of {name}"),
+        };
+        std::os::unix::fs::symlink(double, directory.join(name)).unwrap();
+        self.doubles.set(directory.to_owned()).unwrap();
     }
 
     /// Runs a command line without quotes inside and says what it printed; it must succeed.

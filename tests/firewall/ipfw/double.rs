@@ -1,7 +1,7 @@
 //! The double of ipfw(8), and the double held against what the real one printed.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -88,6 +88,17 @@ impl Double {
     pub fn fail(&self, times: u32, status: i32, argument: &str, said: &str) {
         let text = format!("{times} {status} {argument}\n{said}\n");
         fs::write(self.file("fail"), text).unwrap();
+    }
+
+    /// Puts a script of the shell in its place, which knows it as `$real`.
+    pub fn wrap(&self, script: &str) {
+        let (ipfw, real) = (self.file("ipfw"), self.file("real"));
+        fs::create_dir(&real).unwrap();
+        let real = real.join("ipfw");
+        fs::rename(&ipfw, &real).unwrap();
+        let script = format!("#!/bin/sh\nreal={}\n{script}", real.display());
+        fs::write(&ipfw, script).unwrap();
+        fs::set_permissions(&ipfw, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Makes a file that the double looks for.

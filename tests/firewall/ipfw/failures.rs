@@ -176,23 +176,13 @@ fn a_thousand_orders_are_one_call() {
 #[test]
 fn rules_that_read_back_in_another_way() {
     let double = Double::new();
-    let real = std::path::Path::new(double.path()).join("real");
-    std::fs::create_dir(&real).unwrap();
-    let ipfw = std::path::Path::new(double.path()).join("ipfw");
-    std::fs::rename(&ipfw, real.join("ipfw")).unwrap();
     // What -n tells is not how it lists: the worst case.
-    let script = format!(
-        "#!/bin/sh\n\
-         real={}\n\
-         [ \"$1\" = -n ] && exec $real \"$@\"\n\
+    double.wrap(
+        "[ \"$1\" = -n ] && exec $real \"$@\"\n\
          text=$($real \"$@\"); status=$?\n\
          [ -z \"$text\" ] || echo \"$text\" | sed 's/ me 22 / me dst-port 22 /'\n\
          exit $status\n",
-        real.join("ipfw").display()
     );
-    std::fs::write(&ipfw, script).unwrap();
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(&ipfw, std::fs::Permissions::from_mode(0o755)).unwrap();
     for by in [By::Table, By::Rules] {
         let doors = doors(by);
         let mut firewall = fresh(&double);

@@ -87,6 +87,9 @@ fn what_is_changed_is_made_as_it_was() {
     let order = "rules 00102 stood in another order or twice: made anew";
     mends(&mut rules, &[], &lines, &[order]);
     mends(&mut rules, &[], &[guard.trim()], &[order]);
+    let lines = ["delete 102", guard.trim()];
+    let gone = "rule 00102 \"postern: running\" was gone: made anew";
+    mends(&mut rules, &[], &lines, &[gone]);
     // With our marks, but not ours.
     let more = "add 300 set 31 allow tcp from any to me 22 // postern:back";
     let said = "rule 00300 \"postern:back\" was added: taken away";

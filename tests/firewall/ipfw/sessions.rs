@@ -57,6 +57,33 @@ fn are_admitted_before_a_guard_arrives_and_forgotten_when_they_end() {
     drop((listener, elsewhere, web, late, session_6));
 }
 
+/// The list of sockets is older than the guard.
+#[test]
+fn are_admitted_that_began_while_the_guard_was_made() {
+    let (net, mut rules) = here(By::Table);
+    let listener = listen(22);
+    let dir = rules.double.path().to_owned();
+    let (making, made) = (format!("{dir}/making"), format!("{dir}/made"));
+    rules.double.wrap(&format!(
+        "if [ \"$1\" = -q ] && [ ! -e {making} ]; then\n\
+         : >{making}; while [ ! -e {made} ]; do sleep 0.05; done\n\
+         fi\n\
+         exec $real \"$@\"\n"
+    ));
+    let late = std::thread::scope(|scope| {
+        let late = scope.spawn(|| {
+            until("made", || std::path::Path::new(&making).exists());
+            let late = net.reach("10.77.0.2:40000", SERVER_4, 22);
+            std::fs::write(&made, "").unwrap();
+            late
+        });
+        rules.firewall.establish(&[ssh()], &[]).unwrap();
+        late.join().unwrap()
+    });
+    assert_eq!(rules.double.table("running"), [FLOW]);
+    drop((listener, late));
+}
+
 #[test]
 fn are_admitted_again_when_their_entry_goes() {
     let (net, mut rules) = here(By::Table);

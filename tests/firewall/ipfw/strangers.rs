@@ -153,6 +153,7 @@ fn entries_of_others_in_our_tables() {
             .table("ssh")
             .contains(&"203.0.113.1/32 0".to_owned())
     );
+    rules.uphold(&["203.0.113.1", "203.0.113.2"]).unwrap();
     rules.obey(&[close(0, "203.0.113.1")]);
     assert!(
         rules

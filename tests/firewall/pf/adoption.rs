@@ -239,3 +239,47 @@ fn latecomers_are_admitted() {
     assert_eq!(anchor.uphold(&[]), [NONE, NONE]);
     assert_eq!(rules_of(&anchor).len(), 2);
 }
+
+/// The socket of a session whose states were ended with its lease does not know it yet.
+#[test]
+fn what_ended_with_its_lease_is_not_admitted_again() {
+    let net = Net::new();
+    let mut anchor = Anchor::here();
+    let ssh = listen(22);
+    let door = changed(opens("ssh", &[tcp(22)], true), |opens| {
+        opens.kill_states = true;
+    });
+    let doors = [door];
+    anchor.firewall.establish(&doors, &[]).unwrap();
+    anchor.obey(&[open(0, CLIENT_4, 600)]);
+    let session = Session::new(&net, &ssh, CLIENT_4);
+    known(&anchor, &[&session]);
+    anchor.uphold(&[left(0, CLIENT_4, 600)]);
+    // pf forgets it: the lease is in force, so it is admitted.
+    let forget = |anchor: &mut Anchor| {
+        anchor.double.pfctl("-F states", "");
+    };
+    forget(&mut anchor);
+    anchor.uphold(&[left(0, CLIENT_4, 600)]);
+    assert_eq!(rules_of(&anchor), [rule(&session)]);
+    anchor.crash();
+    anchor.double.pfctl("-a postern -F all", "");
+    anchor.firewall.establish(&doors, &[]).unwrap();
+    assert_eq!(rules_of(&anchor), [rule(&session)], "older than the guard");
+    drop(session);
+    until("its rule goes", || {
+        anchor.uphold(&[]);
+        rules_of(&anchor).is_empty()
+    });
+    anchor.obey(&[open(0, CLIENT_4, 600)]);
+    let session = Session::new(&net, &ssh, CLIENT_4);
+    known(&anchor, &[&session]);
+    anchor.obey(&[close(0, CLIENT_4)]);
+    forget(&mut anchor);
+    anchor.uphold(&[]);
+    assert_eq!(rules_of(&anchor), [""; 0]);
+    anchor.double.pfctl("-a postern -F all", "");
+    anchor.uphold(&[]);
+    assert_eq!(rules_of(&anchor), [""; 0]);
+    drop(session);
+}

@@ -116,8 +116,18 @@ fn a_missing_table_is_not_made_but_asked_for() {
         named.0.double.run(&["-t", "mail_in", "-T", "show"], "").1,
         255
     );
-    let failure = named.0.firewall.uphold(&[]).unwrap_err();
+    // Nor does it keep what is wrong elsewhere from being mended.
+    doors.rotate_right(1);
+    named.0.double.pfctl("-t mail_in -T add 192.0.2.1", "");
+    named.0.firewall.establish(&doors, &[]).unwrap();
+    named.0.double.pfctl("-t mail_in -T kill", "");
+    let failure = named
+        .0
+        .firewall
+        .uphold(&[left(1, "192.0.2.8", 600)])
+        .unwrap_err();
     assert_eq!(failure.to_string(), words);
+    assert_eq!(named.let_in(), BTreeSet::from([opening(0, "192.0.2.8")]));
 }
 
 #[test]

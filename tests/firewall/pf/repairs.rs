@@ -270,3 +270,36 @@ fn pf_that_is_disabled_or_does_not_reach_us_is_said() {
     anchor.double.pfctl("-f -", "anchor \"postern/*\"\n");
     assert_eq!(anchor.uphold(&[])[1], [unreached]);
 }
+
+/// Every interface but the loopback, where none is named.
+#[test]
+fn rules_apply_where_the_configuration_says() {
+    let mut anchor = Anchor::new();
+    let path = anchor.double.path().to_owned();
+    for any in [vec![], vec!["em0".to_owned(), "any".to_owned()]] {
+        anchor.firewall = Pf::with_path(&any, &[], &path).unwrap();
+        anchor.firewall.establish(&doors()[..1], &[]).unwrap();
+        let text = anchor.double.rules();
+        assert_eq!(text.matches(" on ! lo0 ").count(), 2, "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+    let mut door = opens("ssh", &[tcp(22)], true);
+    door.on = vec!["em1".to_owned(), "em0".to_owned()];
+    anchor.firewall.establish(&[door], &[]).unwrap();
+    let text = anchor.double.rules();
+    for on in [" on em0 ", " on em1 "] {
+        assert_eq!(text.matches(on).count(), 2, "{text}");
+    }
+    for name in [
+        "",
+        "em*",
+        "em0 all",
+        "em0\n",
+        "0em",
+        "!em0",
+        "abcdefghijklmnop",
+    ] {
+        let made = Pf::with_path(&[name.to_owned()], &[], &path);
+        assert!(made.is_err(), "{name:?}");
+    }
+}
