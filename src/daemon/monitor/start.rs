@@ -293,7 +293,13 @@ impl Monitor {
         monitor.write_pidfile().map_err(os("pidfile"))?;
         monitor.say_started();
         monitor.say_warnings(&warnings);
-        monitor.resume(recovered, now)?;
+        if let Err(e) = monitor.resume(recovered, now) {
+            // Nobody may be left to see what is printed.
+            for line in e.lines.iter().filter(|_| monitor.options.detach) {
+                monitor.log.line(Level::Error, line);
+            }
+            return Err(e);
+        }
         Ok(monitor)
     }
 

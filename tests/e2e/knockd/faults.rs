@@ -1,5 +1,6 @@
 //! knockd's faults, each shown on the knockd that is installed, and not ours.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::ExitStatusExt;
@@ -8,7 +9,7 @@ use std::process::Stdio;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::generate::{MARK, MARKER};
+use super::generate::MARK;
 use super::pair::{DIR, Knockd, Line, Who, both, datagram, syn};
 use crate::harness::raw::{SYN, tcp};
 use crate::harness::{LIMIT, Net, Ran, eventually, until};
@@ -26,6 +27,8 @@ struct Scene<'n> {
     net: &'n Net,
     both: [Knockd<'n>; 2],
     wire: Line,
+    /// How many marks were sent, each from an address of its own.
+    marks: Cell<u8>,
 }
 
 impl<'n> Scene<'n> {
@@ -34,6 +37,7 @@ impl<'n> Scene<'n> {
             net,
             both: both(&net.server, doors),
             wire: Line::new(net.client(), &net.server),
+            marks: Cell::default(),
         }
     }
 
@@ -56,10 +60,13 @@ impl<'n> Scene<'n> {
     }
 
     fn heard_by(&self, knockd: &Knockd) {
-        let mark = format!("{MARKER}: mark: OPEN SESAME");
-        let before = knockd.logged(&mark);
-        self.wire.hit(MARKER, self.net.server.v4, datagram(MARK));
-        until("what was sent is heard", || knockd.logged(&mark) > before);
+        let n = self.marks.get();
+        self.marks.set(n + 1);
+        let from = Ipv4Addr::new(10, 66, 250, n);
+        self.wire.hit(from, self.net.server.v4, datagram(MARK));
+        until("what was sent is heard", || {
+            knockd.logged(&format!("{from}: mark: OPEN SESAME")) > 0
+        });
     }
 
     /// For whom the door has opened: knockd's, ours. What was sent is heard then.
@@ -114,6 +121,7 @@ fn a_list_that_is_used_up_ends_nothing() {
         net: &net,
         both,
         wire: Line::new(net.client(), &net.server),
+        marks: Cell::default(),
     };
     scene.knock(A, &[7100, 7101]);
     until("knockd has heard", || {
@@ -154,6 +162,7 @@ fn the_next_line_is_good_for_ipv6_too() {
         net: &net,
         both,
         wire: Line::new(net.client(), &net.server),
+        marks: Cell::default(),
     };
     scene.knock(A, &[7100, 7101]);
     scene.heard();
@@ -213,7 +222,7 @@ fn a_new_address_is_knocked_at() {
     net.server.address("add", &format!("{later}/24"), "eth0");
     until("ours knows of it", || {
         scene.wire.knock(A, later, &[7000, 8000, 9000].map(syn));
-        scene.opened(A)[1]
+        scene.both[1].logged(&format!("{A}: ssh: OPEN SESAME")) > 0
     });
     assert_eq!(scene.opened(A), OURS);
 }
@@ -272,6 +281,7 @@ fn two_interfaces_are_listened_at() {
         net: &net,
         both,
         wire: Line::to(net.client(), &net.server, "eth1"),
+        marks: Cell::default(),
     };
     scene.wire.knock(A, other, &[7000, 8000, 9000].map(syn));
     until("ours opens", || {

@@ -282,7 +282,7 @@ impl Knocks<'_> {
                 self.steps(rng, &mut script, door, from, at..steps);
                 self.opened(&mut script, door, from);
             }
-            3..=7 if door.backwards => {
+            4..=7 if door.backwards => {
                 let other = |d: &&Door| d.backwards && d.name != door.name;
                 self.right(rng, &mut script, door, from);
                 let door = self.doors.iter().find(other).unwrap();

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use super::pair::{DIR, Hit, Knockd, Line, Who, both, datagram, syn};
 use crate::harness::raw::FIN;
-use crate::harness::{LIMIT, Net, eventually, until};
+use crate::harness::{LIMIT, Net, Ran, eventually, program, until};
 
 /// A log without stamps, empty lines and directories.
 fn lines(knockd: &Knockd) -> Vec<String> {
@@ -224,6 +224,40 @@ fn how_it_ends() {
             knockd.signal(signal);
             let status = knockd.wait();
             assert_eq!(status.code(), Some(if ours { 0 } else { signal as i32 }));
+        }
+    }
+}
+
+/// What Debian's knock says of lines that can be meant, ours says.
+#[test]
+fn knock_says_what_knock_says() {
+    let net = Net::new(1);
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("knock");
+    std::os::unix::fs::symlink(program("postern"), &link).unwrap();
+    let link = link.display().to_string();
+    for line in [
+        "-v 10.66.0.1 7000 8000:udp 9000:tcp",
+        "-u -v 10.66.0.1 7000:tcp 1",
+        "-6 -v fd66::1 7000 65535:udp",
+        "10.66.0.1 7000 -vd 1 7001",
+        "--delay 2 --verbose --ipv4 10.66.0.1 7000",
+        "10.66.0.1 7000",
+        "-4 fd66::1 7000",
+        "10.66.0.1 ",
+        "--nonsense 10.66.0.1 7000",
+        "-d -1 10.66.0.1 7000",
+    ] {
+        let ran = ["/usr/bin/knock", &link]
+            .map(|program| Ran::of(net.client().command(program).args(line.split_whitespace())));
+        let [theirs, ours] = &ran;
+        assert_eq!(theirs.code(), ours.code(), "{line}: {ran:?}");
+        // knock prints its usage where ours says what is wrong.
+        if theirs.code() == 0 {
+            assert_eq!(theirs.stdout, ours.stdout, "{line}");
+            assert!(ours.stderr.is_empty(), "{line}: {ran:?}");
+        } else {
+            assert!(!ours.stderr.is_empty(), "{line}");
         }
     }
 }
