@@ -45,7 +45,7 @@ install:
 	install -m 755 $(BUILT)/postern $(DESTDIR)$(PREFIX)/bin
 	install -m 644 man/postern.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 644 man/postern.toml.5 $(DESTDIR)$(MANDIR)/man5
-	install -m 644 man/postern-ipfw.7 man/postern-nft.7 man/postern-pf.7 \
+	install -m 644 man/postern-ipfw.7 man/postern-knockd.7 man/postern-nft.7 man/postern-pf.7 \
 	    $(DESTDIR)$(MANDIR)/man7
 	install -m 644 man/posternd.8 man/posternctl.8 $(DESTDIR)$(MANDIR)/man8
 	install -m 644 etc/postern.toml.sample $(DESTDIR)$(ETCDIR)

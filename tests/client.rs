@@ -152,6 +152,77 @@ fn closed_ports_are_hit_like_others_and_each_step_is_printed() {
     assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 1);
 }
 
+/// The program under another name.
+#[cfg(unix)]
+fn named(name: &str, args: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let link = directory.path().join(name);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_postern"), &link).unwrap();
+    run(Command::new(link).args(args))
+}
+
+#[test]
+#[cfg(unix)]
+fn under_the_name_knock_it_takes_knocks_command_line() {
+    let (socket, open) = udp();
+    let shut = closed();
+    let (tcp, udp) = (format!("{shut}"), format!("{open}:udp"));
+    // Options may stand anywhere, be given twice, be cut short; the last of a kind counts.
+    let knocked = named(
+        "knock",
+        &[
+            "-v",
+            "-6",
+            "-4",
+            "localhost",
+            &tcp,
+            "--del",
+            "2",
+            &udp,
+            "-vd1",
+        ],
+    );
+    let expected = format!("hitting tcp 127.0.0.1:{shut}\nhitting udp 127.0.0.1:{open}\n");
+    ended(&knocked, 0, &expected, "");
+    let mut bytes = [1; 8];
+    assert_eq!(socket.recv(&mut bytes).unwrap(), 1);
+    assert_eq!(bytes[0], 0);
+
+    let knocked = named("knock", &["-u", "127.0.0.1", &format!("{open}:tcp")]);
+    ended(&knocked, 0, "", "");
+    assert_eq!(socket.recv(&mut bytes).unwrap(), 1);
+
+    let version = named("knock", &["-V"]);
+    let version = String::from_utf8(version.stdout).unwrap();
+    assert!(version.starts_with("knock "), "{version}");
+    let help = named("knock", &["-h"]);
+    assert!(help.stdout.starts_with(b"usage: knock ") && help.status.success());
+}
+
+/// knock takes the port for 0, the protocol for TCP, and 66536 for 1000.
+#[test]
+#[cfg(unix)]
+fn under_the_name_knock_mistakes_are_said() {
+    for (args, said) in [
+        (&["127.0.0.1"][..], "<port[:proto]>"),
+        (&["127.0.0.1", "abc"], "\"abc\" is no port"),
+        (&["127.0.0.1", "66536"], "\"66536\" is out of range"),
+        (&["127.0.0.1", "7000:icmp"], "\"icmp\" is no protocol"),
+        (&["-x", "127.0.0.1", "7000"], "'-x'"),
+        (&["-d", "soon", "127.0.0.1", "7000"], "'soon'"),
+        (
+            &["-6", "127.0.0.1", "7000"],
+            "127.0.0.1: has no IPv6 address",
+        ),
+    ] {
+        let knocked = named("knock", args);
+        let stderr = String::from_utf8(knocked.stderr).unwrap();
+        assert!(stderr.contains(said), "{args:?}: {stderr}");
+        assert_eq!(knocked.status.code(), Some(1), "{args:?}");
+        assert!(knocked.stdout.is_empty(), "{args:?}");
+    }
+}
+
 #[test]
 fn a_source_can_be_chosen() {
     let (socket, port) = udp();

@@ -181,6 +181,7 @@ fn the_example_means_what_it_says() {
                 on: Vec::new(),
             },
         ],
+        knockd: None,
     };
     assert_eq!(config, wanted);
 }

@@ -349,6 +349,100 @@ fn the_socket_is_the_one_that_the_configuration_names() {
     }
 }
 
+fn knockd_conf(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/knockd");
+    fs::read_to_string(path.join(name)).unwrap()
+}
+
+#[test]
+fn convert_prints_what_check_finds_sound() {
+    let top = tempfile::tempdir().unwrap();
+    let here = |name| top.path().join(name);
+    fs::write(here("knockd.conf"), knockd_conf("article-freebsd.conf")).unwrap();
+    let made = posternctl(top.path(), &["convert", "knockd.conf"]);
+    assert_eq!(made.status.code(), Some(0));
+    assert!(made.stderr.is_empty());
+    fs::write(here("postern.toml"), &made.stdout).unwrap();
+    fs::set_permissions(here("postern.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+    let checked = posternctl(top.path(), &["check", "postern.toml"]);
+    assert_eq!(checked.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(
+        said.ends_with("postern.toml: sound, 1 door, 1 warning\n"),
+        "{said}"
+    );
+
+    let json = posternctl(top.path(), &["--json", "convert", "knockd.conf"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["toml"], String::from_utf8(made.stdout).unwrap());
+
+    let said = "posternctl: postern.toml: it is a postern.toml already (or no Sequence stands in \
+                it)\n";
+    let again = posternctl(top.path(), &["convert", "postern.toml"]);
+    ended(&again, 64, "", said);
+
+    fs::write(here("sweep.conf"), "[a]\nsequence = 1,2,3\n").unwrap();
+    let none = posternctl(top.path(), &["convert", "sweep.conf"]);
+    assert_eq!(none.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&none.stdout).contains("#[door.a]\n"));
+    let said = String::from_utf8_lossy(&none.stderr);
+    assert!(
+        said.ends_with("posternctl: sweep.conf: no door is left: the comments say why\n"),
+        "{said}"
+    );
+
+    fs::write(here("wrong.conf"), "[a]\nsequence = abc\n").unwrap();
+    let said = "posternctl: wrong.conf:2:12: [a] sequence: \"abc\" is no port: knockd reads it as \
+                0; write a number from 1 to 65535\n";
+    ended(
+        &posternctl(top.path(), &["convert", "wrong.conf"]),
+        78,
+        "",
+        said,
+    );
+    let said = "posternctl: none.conf: No such file or directory\n";
+    ended(
+        &posternctl(top.path(), &["convert", "none.conf"]),
+        66,
+        "",
+        said,
+    );
+}
+
+/// One of knockd's may be readable by all; nobody but root may write it.
+#[test]
+fn check_reads_knockd_conf() {
+    let top = tempfile::tempdir().unwrap();
+    fs::set_permissions(top.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = fs::canonicalize(top.path()).unwrap().join("knockd.conf");
+    if top.path().metadata().unwrap().uid() != 0 {
+        return; // only root's files can be believed
+    }
+    fs::write(&path, knockd_conf("pf.conf")).unwrap();
+    let check = |mode| {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let output = posternctl(top.path(), &["check", "knockd.conf"]);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(check(0o600), "knockd.conf: sound, 2 doors\n");
+    let path = path.display();
+    assert_eq!(
+        check(0o644),
+        format!(
+            "knockd.conf: warning: {path} holds secrets and can be read by others than root (mode \
+             0644): chmod go-r {path}\nknockd.conf: sound, 2 doors, 1 warning\n"
+        )
+    );
+    assert_eq!(
+        check(0o666),
+        format!(
+            "knockd.conf: warning: posternd will refuse it: {path} can be written by others than \
+             root (mode 0666): chmod go-w {path}\nknockd.conf: sound, 2 doors, 1 warning\n"
+        )
+    );
+}
+
 #[test]
 fn wrong_command_lines() {
     let top = tempfile::tempdir().unwrap();
@@ -362,6 +456,7 @@ fn wrong_command_lines() {
         &["keygen", "--sequence", "--steps", "0"],
         &["keygen", "--sequence", "--steps", "33"],
         &["replay"],
+        &["convert"],
         &["replay", "x.pcap", "--to", "nowhere"],
     ] {
         let output = posternctl(top.path(), args);

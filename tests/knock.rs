@@ -290,6 +290,23 @@ fn one_source_knocks_at_several_doors_at_once() {
     }
 }
 
+/// As with a door that opens and one that closes, each the other's steps backwards.
+#[test]
+fn a_step_that_takes_one_attempt_on_begins_no_other() {
+    let (open, close) = (
+        [tcp(7000), tcp(8000), tcp(9000)],
+        [tcp(9000), tcp(8000), tcp(7000)],
+    );
+    let mut scene = Scene::new(vec![door(0, &open), door(1, &close)]);
+    let steps = |door| ["stage 1", "stage 2", "grant 3"].map(|s| format!("{s} at {door}"));
+    for _ in 0..2 {
+        assert_eq!(scene.hits(ALICE, &open), steps(0));
+        assert_eq!(scene.knocks.counters().held, 0);
+        assert_eq!(scene.hits(ALICE, &close), steps(1));
+        assert_eq!(scene.knocks.counters().held, 0);
+    }
+}
+
 #[test]
 fn a_wrong_step_at_one_door_leaves_the_others() {
     let doors = [

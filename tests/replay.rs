@@ -153,6 +153,50 @@ fn several_doors_at_once() {
     case("shared", &[]);
 }
 
+/// The article's two files, read as knockd reads them: its doors open and close and open again.
+#[test]
+fn knockds_doors() {
+    let opened = |name: &str, configuration: &str| {
+        let top = tempfile::tempdir().unwrap();
+        let text = fs::read_to_string(tests().join(format!("replay/{name}.txt"))).unwrap();
+        let file = top.path().join("capture.pcap");
+        fs::write(&file, capture(&text)).unwrap();
+        let output = replay(&tests().join("knockd").join(configuration), &file, &[]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let told = String::from_utf8(output.stdout).unwrap();
+        let events = told.lines().map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            let of = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            let second = of("time")[17..19].to_owned();
+            format!("{second} {} {}", of("event"), of("door"))
+        });
+        let words = ["open", "extend", "close"];
+        let opened = events.filter(|e| words.iter().any(|word| e.contains(&format!(" {word} "))));
+        opened.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        opened("article", "article-freebsd.conf"),
+        [
+            "00 open openSSH",
+            "01 open closeSSH",
+            "02 open openSSH",
+            "03 open openSSH",
+            "00 open closeSSH",
+            "00 open openSSH",
+        ]
+    );
+    assert_eq!(
+        opened("article-linux", "article-linux.conf"),
+        [
+            "00 open SSH",
+            "03 extend SSH",
+            "13 close SSH",
+            "30 open SSH",
+            "40 close SSH"
+        ]
+    );
+}
+
 /// `--json` changes nothing; `--to` says what is ours; `target` says more.
 #[test]
 fn packets_to_others() {

@@ -3,7 +3,7 @@
 # ("build test" when none is named).
 #
 #   build           a linker, libpcap with its headers, cargo
-#   test            what demo and end-to-end tests run: nft, sshd, knock, nmap, nc, ...
+#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, ...
 #   lint            shellcheck, mandoc, bmake
 #   freebsd-cross   Debian's Rust with the standard library's source, and Python for zig
 #
@@ -31,9 +31,9 @@ packages() {
                 'libpcap-dev /usr/include/pcap/pcap.h'
             ;;
         Linux/test)
-            printf '%s\n' 'iproute2 ip' 'iputils-ping ping' 'knockd knock' \
-                'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' 'openssh-client ssh' \
-                'openssh-server sshd' 'tcpdump tcpdump'
+            printf '%s\n' 'iproute2 ip' 'iptables iptables' 'iputils-ping ping' \
+                'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
+                'openssh-client ssh' 'openssh-server sshd' 'tcpdump tcpdump'
             ;;
         Linux/lint)
             printf '%s\n' 'bmake bmake' 'mandoc mandoc' 'shellcheck shellcheck'

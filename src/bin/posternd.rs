@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use postern::daemon::{listener, monitor, spawn};
+use postern::daemon::{knockd_as, listener, monitor, spawn};
 use postern::exit;
 
 /// Watches interfaces and opens doors to whoever knocks rightly.
@@ -49,6 +49,13 @@ fn main() -> ExitCode {
     {
         return listener::run();
     }
+    let name = std::env::args_os().next();
+    if name.is_some_and(|name| knockd_as::is_meant(&name)) {
+        return match knockd_as::options(std::env::args_os()) {
+            Ok(options) => monitor::run(options),
+            Err(status) => status.into(),
+        };
+    }
     let arguments: Arguments = match exit::arguments(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(status) => return status.into(),
@@ -58,5 +65,6 @@ fn main() -> ExitCode {
         interfaces: arguments.interface,
         pidfile: arguments.pidfile,
         verbose: arguments.verbose,
+        ..monitor::Options::default()
     })
 }

@@ -13,6 +13,7 @@ use crate::config::{Port, Wrong, units};
 use crate::exit;
 
 pub mod knock;
+pub mod knock_as;
 pub mod profile;
 
 const STATUSES: &str = "\
@@ -73,8 +74,12 @@ struct Problem {
     status: u8,
 }
 
-/// postern.
+/// postern, or knock if it was started under that name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if args.first().is_some_and(|name| knock_as::is_meant(name)) {
+        return knock_as::main(args).into();
+    }
     let cli: Cli = match exit::arguments(args) {
         Ok(cli) => cli,
         Err(status) => return status.into(),

@@ -1,5 +1,6 @@
 //! What a configuration may say but had better not.
 
+mod commands;
 mod neighbours;
 mod steps;
 
@@ -8,11 +9,9 @@ use std::time::Duration;
 
 use super::mistake::{Parsed, Spot, Warning};
 use super::units;
-use super::{
-    Action, Commands, Config, Door, FirewallKind, Knock, Opens, Port, Protocol, Sequence, Steps,
-};
+use super::{Action, Config, Door, FirewallKind, Knock, Opens, Port, Sequence, Steps};
 
-pub(crate) use steps::in_a_textbook;
+pub(crate) use steps::{in_a_textbook, is_a_sweep};
 
 /// A door open for longer than this is hardly closed.
 const LONG: Duration = Duration::from_secs(3600);
@@ -25,7 +24,8 @@ const CONNECT: u8 = 0x02;
 ///
 /// Doors that get in each other's way are told apart:
 /// - the same sequence: neither door can be opened without the other;
-/// - one that contains another, in order: it can never be opened without that other;
+/// - one that begins as another does and contains it, in order: it can never be opened without
+///   that other;
 /// - one after whose knock a knock at another fails, since it leaves an attempt there
 ///   unfinished: both cannot be opened within `seq_timeout`;
 /// - one that parts from another by a step already taken: there a packet that the network sends
@@ -35,7 +35,7 @@ pub fn check(file: &str, parsed: &Parsed, live: &[Port]) -> Vec<Warning> {
     let mut check = Check {
         file,
         parsed,
-        warnings: Vec::new(),
+        warnings: parsed.warnings.clone(),
     };
     check.all(&live.iter().copied().collect());
     check.warnings.sort_by_key(|warning| warning.place);
@@ -77,6 +77,7 @@ impl<'c> Check<'c> {
     fn all(&mut self, live: &BTreeSet<Port>) {
         let config = &self.parsed.config;
         let guarded = super::guarded(&config.doors);
+        let numbered = self.numbered();
         let mut fixed: Vec<Fixed<'c>> = Vec::new();
         let mut opened: BTreeMap<Port, &'c str> = BTreeMap::new();
         for (door, about) in config.doors.iter().enumerate() {
@@ -85,7 +86,7 @@ impl<'c> Check<'c> {
                     self.opens(door, about, opens, &guarded);
                     opened.extend(opens.ports.iter().map(|&port| (port, about.name.as_str())));
                 }
-                Action::Command(commands) => self.commands(door, commands),
+                Action::Command(commands) => self.commands(door, commands, &numbered),
             }
             for (knock, Knock::Sequence(sequence)) in about.knocks.iter().enumerate() {
                 self.conditions(door, knock, sequence);
@@ -153,29 +154,6 @@ impl<'c> Check<'c> {
         }
     }
 
-    /// A start for one address and a stop for all.
-    fn commands(&mut self, door: usize, commands: &Commands) {
-        let of_one = |command: &str| command.contains("%IP%");
-        let stops = [
-            ("stop_command", &commands.stop, &commands.start),
-            (
-                "stop_command_6",
-                &commands.stop_6,
-                commands.start_6.as_ref().unwrap_or(&commands.start),
-            ),
-        ];
-        for (key, stop, start) in stops {
-            let stop = stop.as_deref().unwrap_or_default();
-            if !stop.is_empty() && of_one(start) && !of_one(stop) {
-                self.warn(
-                    Spot::door(door).key(key),
-                    "without %IP% it does the same for every address, and so may end others' leases",
-                    "write the command that undoes the start command for %IP%",
-                );
-            }
-        }
-    }
-
     /// `target` and `tcpflags` that hardly anybody can meet.
     fn conditions(&mut self, door: usize, knock: usize, sequence: &Sequence) {
         let spot = Spot::door(door).knock(knock);
@@ -189,28 +167,38 @@ impl<'c> Check<'c> {
                 "name an address that others reach, or leave the key out",
             );
         }
-        let tcp = match &sequence.steps {
-            Steps::Fixed(steps) => steps.iter().any(|step| step.protocol == Protocol::Tcp),
-            Steps::OneTime(_) => true,
-        };
+        let knockd = self.parsed.config.knockd.is_some();
+        let tcp = sequence.has_tcp();
         if tcp && sequence.flags.mask == 0 {
             self.warn(
                 spot.key("tcpflags"),
                 "any TCP segment counts as a step, an answer to a connection of our own too",
-                "leave the key out: then only requests for a connection count",
+                match knockd {
+                    true => "write TCPFlags = syn,!ack: then only requests for a connection count",
+                    false => "leave the key out: then only requests for a connection count",
+                },
             );
         } else if tcp && !sequence.flags.accept(CONNECT) {
             self.warn(
                 spot.key("tcpflags"),
                 "no ordinary connection has such flags: postern, knock, nc and telnet cannot knock",
-                "leave the key out, or knock with a tool that makes raw packets",
+                match knockd {
+                    true => {
+                        "write TCPFlags = syn,!ack, or knock with a tool that makes raw packets"
+                    }
+                    false => "leave the key out, or knock with a tool that makes raw packets",
+                },
             );
         }
     }
 }
 
-/// The key of a part of a configuration as people write it: `door.ssh.guard`.
+/// The key of a part of a configuration as people write it: `door.ssh.guard`, in a knockd.conf
+/// `[ssh] Sequence`.
 pub fn key_of(config: &Config, spot: Spot) -> String {
+    if let Some(knockd) = &config.knockd {
+        return super::knockd::key_of(knockd, spot);
+    }
     let mut key = String::new();
     if let Some(door) = spot.door.and_then(|at| config.doors.get(at)) {
         key = format!("door.{}", door.name);

@@ -106,6 +106,8 @@ pub struct Parsed {
     pub config: Config,
     /// Where its parts stand.
     pub places: Places,
+    /// What is unwise in the text itself and does not show in the configuration.
+    pub warnings: Vec<Warning>,
 }
 
 /// A part of a configuration, for [`Places`]. Doors, knocks and items by their place in the

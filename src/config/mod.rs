@@ -1,9 +1,11 @@
 //! The model of a configuration, checked, and the front doors that make it from text.
-
 //!
 //! | file | what |
 //! |---|---|
+//! | [`format`](mod@format) | which front door a file goes to |
 //! | [`toml`] | postern.toml -> [`Config`], or every mistake with its place |
+//! | [`knockd`] | the same for knockd.conf |
+//! | [`convert`](mod@convert) | knockd.conf -> postern.toml |
 //! | [`check`] | what a configuration may say but had better not |
 //! | [`keygen`] | new sequences |
 //! | [`onetime`] | lists of sequences, each used once |
@@ -15,7 +17,11 @@
 
 pub mod bounds;
 pub mod check;
+pub mod convert;
+mod filters;
+pub mod format;
 pub mod keygen;
+pub mod knockd;
 pub mod mistake;
 pub mod onetime;
 mod services;
@@ -63,6 +69,8 @@ pub struct Config {
     pub trial: Option<Duration>,
     /// `doors` in the order of the file. At least one.
     pub doors: Vec<Door>,
+    /// What a knockd.conf said beyond this; `None`: it was a postern.toml.
+    pub knockd: Option<Knockd>,
 }
 
 impl Config {
@@ -82,6 +90,8 @@ impl Config {
     }
 }
 
+pub use format::{Format, read};
+pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
 
 /// Where log lines go.
@@ -340,6 +350,16 @@ pub struct Sequence {
     pub target: Option<IpAddr>,
 }
 
+impl Sequence {
+    /// Whether a step is TCP's, or may be.
+    pub fn has_tcp(&self) -> bool {
+        match &self.steps {
+            Steps::Fixed(steps) => steps.iter().any(|step| step.protocol == Protocol::Tcp),
+            Steps::OneTime(_) => true,
+        }
+    }
+}
+
 /// The steps of a sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Steps {
@@ -377,7 +397,36 @@ pub struct TcpFlags {
     pub value: u8,
 }
 
+/// Flags by their names in configurations and their bits (RFC 9293, 3.1).
+const FLAGS: [(&str, u8); 6] = [
+    ("fin", 0x01),
+    ("syn", 0x02),
+    ("rst", 0x04),
+    ("psh", 0x08),
+    ("ack", 0x10),
+    ("urg", 0x20),
+];
+
 impl TcpFlags {
+    /// The bit of a flag, in small letters or capitals.
+    fn bit(name: &str) -> Option<u8> {
+        let known = FLAGS
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        known.map(|&(_, bit)| bit)
+    }
+
+    /// As configurations have it: `syn`, `!ack`.
+    fn names(self) -> impl Iterator<Item = String> {
+        let matter = FLAGS
+            .into_iter()
+            .filter(move |(_, bit)| self.mask & bit != 0);
+        matter.map(move |(name, bit)| match self.value & bit {
+            0 => format!("!{name}"),
+            _ => name.to_owned(),
+        })
+    }
+
     /// A connection request: SYN without ACK, RST and FIN. The default in postern.toml.
     pub const REQUEST: TcpFlags = TcpFlags {
         mask: 0x17,

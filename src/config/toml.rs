@@ -53,8 +53,8 @@
 mod door;
 pub(crate) mod keys;
 mod knock;
-mod opens;
-mod reader;
+pub(super) mod opens;
+pub(super) mod reader;
 mod syntax;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,7 +101,11 @@ pub fn read(file: &str, text: &str) -> Result<Parsed, Vec<Mistake>> {
     let config = top(&reader, tree.get_ref(), &mut places);
     let mistakes = reader.mistakes(file);
     match config {
-        Some(config) if mistakes.is_empty() => Ok(Parsed { config, places }),
+        Some(config) if mistakes.is_empty() => Ok(Parsed {
+            config,
+            places,
+            warnings: Vec::new(),
+        }),
         _ => Err(mistakes),
     }
 }
@@ -245,6 +249,7 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
             .into_iter()
             .map(|door| door.door)
             .collect::<Option<_>>()?,
+        knockd: None,
     })
 }
 

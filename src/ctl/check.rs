@@ -12,7 +12,7 @@ use super::lists::{List, Lists};
 use super::{Problem, count, json_line, listening};
 use crate::config::mistake::Spot;
 use crate::config::{
-    self, Config, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning, onetime,
+    self, Config, Format, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning, onetime,
 };
 use crate::daemon::{doors, files};
 use crate::exit;
@@ -106,7 +106,7 @@ impl fmt::Display for Finding {
 /// # Errors
 /// It cannot be read, or it is wrong.
 pub fn read(file: &Path) -> Result<Config, Problem> {
-    let parsed = parse(file)?;
+    let (_, parsed) = parse(file)?;
     let parsed = parsed.map_err(|mistakes| {
         let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
         Problem::new(exit::CONFIG, lines.join("\n"))
@@ -114,18 +114,19 @@ pub fn read(file: &Path) -> Result<Config, Problem> {
     Ok(parsed.config)
 }
 
-fn parse(file: &Path) -> Result<Result<Parsed, Vec<Mistake>>, Problem> {
+/// A configuration in either format, or what is wrong with it.
+///
+/// # Errors
+/// It cannot be read.
+pub fn parse(file: &Path) -> Result<(Format, Result<Parsed, Vec<Mistake>>), Problem> {
     let name = file.display().to_string();
     let bytes = fs::read(file)
         .map_err(|why| Problem::new(exit::NOINPUT, format!("{name}: {}", exit::words(&why))))?;
-    Ok(match config::mistake::utf8(&name, &bytes) {
-        Ok(text) => config::toml::read(&name, text),
-        Err(mistake) => Err(vec![mistake]),
-    })
+    Ok((Format::of(&name, &bytes), config::read(&name, &bytes)))
 }
 
 pub fn run(file: &Path, live: bool, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
-    let parsed = parse(file)?;
+    let (format, parsed) = parse(file)?;
     let (doors, mistakes, mut warnings) = match &parsed {
         Ok(parsed) => {
             let doors = parsed.config.doors.len();
@@ -136,9 +137,7 @@ pub fn run(file: &Path, live: bool, json: bool, out: &mut impl Write) -> Result<
             (0, mistakes, Vec::new())
         }
     };
-    if let Err(why) = files::trusted(file, true) {
-        warnings.insert(0, refused(file, &why));
-    }
+    warnings.splice(0..0, distrusted(file, format == Format::Knockd));
     if let (true, Ok(parsed)) = (live, &parsed) {
         warnings.extend(in_the_way(file, parsed)?);
     }
@@ -195,9 +194,14 @@ fn in_the_way(file: &Path, parsed: &Parsed) -> Result<Vec<Finding>, Problem> {
     Ok(found.collect())
 }
 
-/// What posternd does not take as it stands.
-fn refused(file: &Path, why: &files::Distrust) -> Finding {
-    Finding::of_file(file, format!("posternd will refuse it: {why}"))
+/// Why posternd does not believe the file. One of knockd's may be readable by all.
+fn distrusted(file: &Path, knockds: bool) -> Option<Finding> {
+    let why = files::trusted(file, true).err()?;
+    let message = match why {
+        files::Distrust::Readable { .. } if knockds => why.to_string(),
+        _ => format!("posternd will refuse it: {why}"),
+    };
+    Some(Finding::of_file(file, message))
 }
 
 /// What is unwise in a configuration that is right.
@@ -279,8 +283,8 @@ fn key_of(config: &Config, spot: Spot) -> (String, Spot) {
         })) => "one_time_sequences",
         _ => "sequence",
     };
-    let door = door.map_or("", |door| &door.name);
-    (format!("door.{door}.knock.{key}"), spot.key(key))
+    let spot = spot.key(key);
+    (config::check::key_of(config, spot), spot)
 }
 
 fn about_list(name: &str, parsed: &Parsed, spot: Spot, list: &List) -> Vec<Finding> {
@@ -292,9 +296,7 @@ fn about_list(name: &str, parsed: &Parsed, spot: Spot, list: &List) -> Vec<Findi
         Err(why) => return vec![here(format!("{path}: {why}; the knock opens nothing"))],
     };
     let mut found = Vec::new();
-    if let Err(why) = files::trusted(&list.path, true) {
-        found.push(refused(&list.path, &why));
-    }
+    found.extend(distrusted(&list.path, parsed.config.knockd.is_some()));
     if onetime::count(text) == 0 {
         found.push(here(format!(
             "{path}: no sequence is left; the knock opens nothing"

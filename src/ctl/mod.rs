@@ -10,12 +10,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
-use crate::{config, exit};
+use crate::config::{self, Format};
+use crate::exit;
 
 mod ask;
 mod check;
 mod close;
 mod confirm;
+mod convert;
 mod keygen;
 mod list;
 mod listening;
@@ -93,6 +95,11 @@ enum Command {
     Unguard,
     /// End what is overdue if posternd does not run; for cron
     Reap,
+    /// Print the postern.toml that does what a knockd.conf does
+    Convert {
+        /// The knockd.conf
+        file: PathBuf,
+    },
     /// Make a secret, as lines for postern.toml
     Keygen(keygen::Args),
     /// Say what posternd would have done with a captured stretch of traffic
@@ -163,6 +170,7 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
         Command::Confirm => confirm::run(config, &socket(&cli.global), *json, out),
         Command::Unguard => unguard::run(config, &socket(&cli.global), *json, out),
         Command::Reap => reap::run(config, *json, out),
+        Command::Convert { file } => convert::run(file, *json, out),
         Command::Keygen(args) => keygen::run(args, *json, out),
         Command::Replay(args) => replay::run(config, args, out),
     }
@@ -176,9 +184,12 @@ fn socket(global: &Global) -> PathBuf {
 }
 
 /// A path that a configuration names which may be wrong otherwise: posternd goes on with the one
-/// before, and answers where it did.
+/// before, and answers where it did. knockd.conf cannot name any.
 fn configured(file: &Path, key: &str) -> Option<PathBuf> {
     let text = fs::read_to_string(file).ok()?;
+    if Format::of(&file.display().to_string(), text.as_bytes()) == Format::Knockd {
+        return None;
+    }
     let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
     let path = tree.get_ref().get(key)?.get_ref().as_str()?;
     Some(PathBuf::from(path))

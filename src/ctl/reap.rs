@@ -27,9 +27,7 @@ pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem>
     offline::root()?;
     let options = Options {
         config: file.to_owned(),
-        interfaces: Vec::new(),
-        pidfile: None,
-        verbose: false,
+        ..Options::default()
     };
     let (config, _) =
         load(&options).map_err(|lines| Problem::new(exit::CONFIG, lines.join("\n")))?;

@@ -112,7 +112,7 @@ impl Doors {
                 let Steps::OneTime(path) = &sequence.steps else {
                     continue;
                 };
-                let lines = match read_list(path) {
+                let lines = match read_list(path, &config) {
                     Ok((_, lines)) => {
                         if lines.is_empty() {
                             wrong.push(used_up(&door.name, path));
@@ -147,6 +147,15 @@ impl Doors {
     /// One door.
     pub fn get(&self, door: u16) -> Option<&Door> {
         self.config.doors.get(usize::from(door))
+    }
+
+    /// A door's name as a knockd.conf has it, which may be anything; its own otherwise.
+    pub fn written(&self, door: u16) -> &str {
+        let place = usize::from(door);
+        let knockds = self.config.knockd.as_ref();
+        let written = knockds.and_then(|k| k.names.get(place));
+        let own = || self.config.doors.get(place).map(|d| &d.name);
+        written.or_else(own).map_or("", String::as_str)
     }
 
     /// A door's place.
@@ -231,7 +240,7 @@ impl Doors {
         {
             return Err(NotSpent::NotInForce);
         }
-        let (text, lines) = read_list(&list.path).map_err(NotSpent::NotWritten)?;
+        let (text, lines) = read_list(&list.path, &self.config).map_err(NotSpent::NotWritten)?;
         if lines.first() != list.lines.first() {
             // The administrator has changed the file under us: what was knocked may not stand
             // there any more.
@@ -254,8 +263,9 @@ fn used_up(door: &str, path: &Path) -> String {
     format!("{door}: {path}: no sequence is left: this knock opens nothing")
 }
 
-fn read_list(path: &Path) -> Result<(String, Lines), String> {
-    files::trusted(path, true).map_err(|e| e.to_string())?;
+/// The lists of a knockd.conf may be readable by all, as it may be itself.
+fn read_list(path: &Path, config: &Config) -> Result<(String, Lines), String> {
+    files::trusted(path, config.knockd.is_none()).map_err(|e| e.to_string())?;
     let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let lines = first_two(&text);
     Ok((text, lines))

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use nix::syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog};
+use nix::syslog::{Priority, Severity, syslog};
 
+use super::voice::Voice;
 use crate::config::LogTo;
 use crate::time::Time;
 
@@ -25,11 +25,23 @@ pub enum Level {
     Info,
 }
 
-/// Lines that strangers can cause: so many a second at most, and this many saved up.
+impl Level {
+    fn severity(self) -> Severity {
+        match self {
+            Level::Error => Severity::LOG_ERR,
+            Level::Warning => Severity::LOG_WARNING,
+            Level::Notice => Severity::LOG_NOTICE,
+            Level::Info => Severity::LOG_INFO,
+        }
+    }
+}
+
+/// Lines that strangers can cause, about attempts and about doors each by themselves: so many a
+/// second at most, and this many saved up.
 const PER_SECOND: f64 = 8.0;
 const SAVED_UP: f64 = 64.0;
-/// Of one source, in [`SOURCE_SPAN`].
-const PER_SOURCE: u32 = 16;
+/// Of one source, in [`SOURCE_SPAN`]: a knock of 32 steps, and some more.
+const PER_SOURCE: u32 = 40;
 const SOURCE_SPAN: Duration = Duration::from_secs(10);
 /// Sources watched at once; they share places by the end of their address.
 const SOURCES: usize = 256;
@@ -44,78 +56,45 @@ enum Sink {
 
 /// Where log lines go.
 pub struct Log {
-    sink: Sink,
-    allowance: f64,
-    counted_at: Time,
-    sources: Box<[(Option<IpAddr>, Time, u32)]>,
+    sinks: Vec<Sink>,
+    voice: Voice,
+    /// Whether lines go to standard output, too.
+    aloud: bool,
+    attempts: Allowance,
+    doors: Allowance,
     withheld: u64,
     told: u64,
     told_at: Time,
 }
 
-impl Log {
-    /// Opens the log.
-    ///
-    /// # Errors
-    /// A file that cannot be opened.
-    pub fn open(to: &LogTo) -> io::Result<Log> {
-        Ok(Log {
-            sink: sink(to)?,
-            allowance: SAVED_UP,
+/// What lines a stranger may cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Attempts that have opened nothing: anybody can cause these.
+    Attempts,
+    /// Doors that open and close, or do not.
+    Doors,
+}
+
+/// How many lines may still be written.
+struct Allowance {
+    left: f64,
+    counted_at: Time,
+    sources: Box<[(Option<IpAddr>, Time, u32)]>,
+}
+
+impl Allowance {
+    fn new() -> Allowance {
+        Allowance {
+            left: SAVED_UP,
             counted_at: Time(0),
             sources: vec![(None, Time(0), 0); SOURCES].into(),
-            withheld: 0,
-            told: 0,
-            told_at: Time(0),
-        })
-    }
-
-    /// Goes on elsewhere, or in a new file of the same name (after newsyslog(8) has moved the
-    /// old one away).
-    ///
-    /// # Errors
-    /// A file that cannot be opened; the log then goes on where it was.
-    pub fn reopen(&mut self, to: &LogTo) -> io::Result<()> {
-        self.sink = sink(to)?;
-        Ok(())
-    }
-
-    /// A line of the daemon's own.
-    pub fn line(&mut self, level: Level, text: &str) {
-        let text: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        match &mut self.sink {
-            Sink::Syslog => {
-                let severity = match level {
-                    Level::Error => Severity::LOG_ERR,
-                    Level::Warning => Severity::LOG_WARNING,
-                    Level::Notice => Severity::LOG_NOTICE,
-                    Level::Info => Severity::LOG_INFO,
-                };
-                let priority = Priority::new(severity, Facility::LOG_AUTH);
-                // A text with a NUL byte cannot be: control characters are gone.
-                let _ = syslog(priority, text.as_str());
-            }
-            Sink::Stderr => write(&mut io::stderr(), &text),
-            Sink::File(file) => write(file, &text),
         }
     }
 
-    /// A line that a stranger's packet caused: written while there are not too many of them,
-    /// counted otherwise.
-    pub fn caused(&mut self, level: Level, source: IpAddr, now: Time, text: &str) {
-        if self.allowed(source, now) {
-            self.line(level, text);
-        } else {
-            self.withheld += 1;
-        }
-    }
-
-    fn allowed(&mut self, source: IpAddr, now: Time) -> bool {
+    fn take(&mut self, source: IpAddr, now: Time) -> bool {
         let earned = now.since(self.counted_at).as_secs_f64() * PER_SECOND;
-        self.allowance = (self.allowance + earned).min(SAVED_UP);
+        self.left = (self.left + earned).min(SAVED_UP);
         self.counted_at = now.max(self.counted_at);
         let octet = match source {
             IpAddr::V4(a) => a.octets()[3],
@@ -125,12 +104,83 @@ impl Log {
         if place.0 != Some(source) || now.since(place.1) >= SOURCE_SPAN {
             *place = (Some(source), now, 0);
         }
-        if self.allowance < 1.0 || place.2 >= PER_SOURCE {
+        if self.left < 1.0 || place.2 >= PER_SOURCE {
             return false;
         }
-        self.allowance -= 1.0;
+        self.left -= 1.0;
         place.2 += 1;
         true
+    }
+}
+
+impl Log {
+    /// Opens the log, to speak with this voice.
+    ///
+    /// # Errors
+    /// A file that cannot be opened.
+    pub fn open(to: &[LogTo], voice: Voice) -> io::Result<Log> {
+        Ok(Log {
+            sinks: sinks(to, voice)?,
+            voice,
+            aloud: false,
+            attempts: Allowance::new(),
+            doors: Allowance::new(),
+            withheld: 0,
+            told: 0,
+            told_at: Time(0),
+        })
+    }
+
+    /// Lines go to standard output from now on, too, without a stamp.
+    pub fn speak_aloud(&mut self) {
+        self.aloud = true;
+    }
+
+    /// Goes on elsewhere, or in a new file of the same name (after newsyslog(8) has moved the
+    /// old one away).
+    ///
+    /// # Errors
+    /// A file that cannot be opened; the log then goes on where it was.
+    pub fn reopen(&mut self, to: &[LogTo]) -> io::Result<()> {
+        self.sinks = sinks(to, self.voice)?;
+        Ok(())
+    }
+
+    /// A line of the daemon's own.
+    pub fn line(&mut self, level: Level, text: &str) {
+        let text: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        if self.aloud {
+            // Nobody can be told that nothing can be printed.
+            let _ = writeln!(io::stdout(), "{text}");
+        }
+        for sink in &mut self.sinks {
+            match sink {
+                Sink::Syslog => {
+                    let priority = Priority::new(level.severity(), self.voice.facility());
+                    // A text with a NUL byte cannot be: control characters are gone.
+                    let _ = syslog(priority, text.as_str());
+                }
+                Sink::Stderr => write(&mut io::stderr(), &self.voice.stamped(&text)),
+                Sink::File(file) => write(file, &self.voice.stamped(&text)),
+            }
+        }
+    }
+
+    /// A line that a stranger's packet caused: written while there are not too many of them,
+    /// counted otherwise.
+    pub fn caused(&mut self, about: About, level: Level, source: IpAddr, now: Time, text: &str) {
+        let allowance = match about {
+            About::Attempts => &mut self.attempts,
+            About::Doors => &mut self.doors,
+        };
+        if allowance.take(source, now) {
+            self.line(level, text);
+        } else {
+            self.withheld += 1;
+        }
     }
 
     /// Says, now and then, how many lines were withheld since it was last said.
@@ -152,16 +202,14 @@ impl Log {
     }
 }
 
-fn sink(to: &LogTo) -> io::Result<Sink> {
+fn sinks(to: &[LogTo], voice: Voice) -> io::Result<Vec<Sink>> {
+    to.iter().map(|to| sink(to, voice)).collect()
+}
+
+fn sink(to: &LogTo, voice: Voice) -> io::Result<Sink> {
     Ok(match to {
         LogTo::Syslog => {
-            let flags = LogFlags::LOG_PID | LogFlags::LOG_NDELAY;
-            #[cfg(target_os = "linux")]
-            openlog(Some(c"posternd"), flags, Facility::LOG_AUTH)?;
-            // FreeBSD's openlog(3) keeps the pointer it is given; without one it takes the
-            // program's name.
-            #[cfg(not(target_os = "linux"))]
-            openlog(None::<&str>, flags, Facility::LOG_AUTH)?;
+            voice.open_syslog()?;
             Sink::Syslog
         }
         LogTo::Stderr => Sink::Stderr,
@@ -176,9 +224,9 @@ fn sink(to: &LogTo) -> io::Result<Sink> {
     })
 }
 
-fn write(to: &mut dyn Write, text: &str) {
+fn write(to: &mut dyn Write, line: &str) {
     // Nobody can be told that the log cannot be written.
-    let _ = to.write_all(format!("{:.3} posternd: {text}\n", Timestamp::now()).as_bytes());
+    let _ = to.write_all(line.as_bytes());
 }
 
 #[cfg(test)]
@@ -195,10 +243,16 @@ mod tests {
     fn a_flood_is_counted_not_recited() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("log");
-        let mut log = Log::open(&LogTo::File(path.clone())).unwrap();
+        let mut log = Log::open(&[LogTo::File(path.clone())], Voice::Ours).unwrap();
         for n in 0..100_000u32 {
             let time = Time(u64::from(n) * 100);
-            log.caused(Level::Info, Ipv4Addr::from(n).into(), time, "x");
+            log.caused(
+                About::Attempts,
+                Level::Info,
+                Ipv4Addr::from(n).into(),
+                time,
+                "x",
+            );
         }
         let written = lines(&path);
         assert!(written <= 64 + 80 + 1, "{written} lines in ten seconds");
@@ -212,12 +266,12 @@ mod tests {
     fn one_source_does_not_silence_the_others() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("log");
-        let mut log = Log::open(&LogTo::File(path.clone())).unwrap();
+        let mut log = Log::open(&[LogTo::File(path.clone())], Voice::Ours).unwrap();
         let (loud, quiet) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
         for _ in 0..1000 {
-            log.caused(Level::Info, loud.into(), Time(0), "loud");
+            log.caused(About::Attempts, Level::Info, loud.into(), Time(0), "loud");
         }
-        log.caused(Level::Info, quiet.into(), Time(0), "quiet");
+        log.caused(About::Attempts, Level::Info, quiet.into(), Time(0), "quiet");
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches("loud").count(), PER_SOURCE as usize);
         assert_eq!(text.matches("quiet").count(), 1);
@@ -227,11 +281,11 @@ mod tests {
     fn a_line_stays_one_line() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("log");
-        let mut log = Log::open(&LogTo::File(path.clone())).unwrap();
+        let mut log = Log::open(&[LogTo::File(path.clone())], Voice::Ours).unwrap();
         log.line(Level::Error, "one\ntwo\u{1b}[2J");
         assert_eq!(lines(&path), 1);
         fs::rename(&path, top.path().join("log.0")).unwrap();
-        log.reopen(&LogTo::File(path.clone())).unwrap();
+        log.reopen(&[LogTo::File(path.clone())]).unwrap();
         log.line(Level::Error, "three");
         assert_eq!(lines(&path), 1);
     }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod control;
 pub mod doors;
 pub mod files;
+pub mod knockd_as;
 pub mod listener;
 pub mod log;
 pub mod monitor;
@@ -15,6 +16,7 @@ pub mod spawn;
 pub mod state;
 pub mod supervise;
 pub mod trial;
+pub mod voice;
 pub mod wire;
 
 use std::io::{self, Write};

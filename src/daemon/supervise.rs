@@ -5,6 +5,7 @@
 //! listener says is taken for what a stranger might have made it say.
 
 use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
@@ -232,6 +233,8 @@ impl Listeners {
         self.before.attempts.trapped += c.attempts.trapped;
         self.before.attempts.failed += c.attempts.failed;
         self.before.attempts.timed_out += c.attempts.timed_out;
+        // Where root may not send signals to other users (CAP_KILL) it leaves by itself.
+        let _ = listener.socket.shutdown(Shutdown::Both);
         let _ = listener.child.kill();
         let _ = listener.child.wait();
     }

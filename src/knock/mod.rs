@@ -3,10 +3,11 @@
 //! What holds, for each source by itself and each family of sequences (those that share first
 //! step, flag condition, target, interfaces and timeout) by itself:
 //!
-//! - The first step begins an attempt, if there is none. A right step takes it on. A step that
-//!   it has taken already, repeated, does nothing. Any other port of the family, be it a step
-//!   or a trap, ends it, and that packet does not begin another. Ports that are not the
-//!   family's do nothing.
+//! - The first step begins an attempt, if there is none, unless the same packet has taken an
+//!   attempt of the source's at another family on: who opens with 1, 2, 3 has not begun 3, 2, 1.
+//!   A right step takes it on. A step that it has taken already, repeated, does nothing. Any
+//!   other port of the family, be it a step or a trap, ends it, and that packet does not begin
+//!   another. Ports that are not the family's do nothing.
 //! - TCP segments whose flags do not fit, packets to another destination and packets that come
 //!   in elsewhere do nothing at all.
 //! - Time counts from the first knock, in whole milliseconds; exactly at the limit still
@@ -221,10 +222,11 @@ impl Knocks {
                 under_way.push(node.family, place);
             }
         }
+        let mut taken_on = false;
         for &(_, place) in under_way.as_slice() {
-            self.go_on(place as usize, &packet, arrival.source, &mut out);
+            taken_on |= self.go_on(place as usize, &packet, arrival.source, &mut out);
         }
-        if !self.admitting {
+        if taken_on || !self.admitting {
             return;
         }
         let mut begun = Few::default();
@@ -256,22 +258,22 @@ impl Knocks {
         }
     }
 
-    /// Shows a packet to an attempt of its source.
+    /// Shows a packet to an attempt of its source; whether it was the next step.
     fn go_on(
         &mut self,
         place: usize,
         packet: &Packet,
         source: IpAddr,
         out: &mut impl FnMut(Outcome),
-    ) {
+    ) -> bool {
         let number = self.table.node(place);
         let Some(&node) = self.sequences.node(number) else {
-            return;
+            return false;
         };
         let family = &self.sequences.families[node.family as usize];
         let queue = family.queue;
         if !family.fits(packet) {
-            return;
+            return false;
         }
         if let Some(child) = self.sequences.child(&node, packet.key) {
             if self.goes_on(child, source, out) {
@@ -280,16 +282,17 @@ impl Knocks {
             } else {
                 self.table.remove(place, queue);
             }
-            return;
+            return true;
         }
         match self.sequences.member(family, packet.key) {
-            None => return,
-            Some(Member::Step) if self.sequences.taken(&node, packet.key) => return,
+            None => return false,
+            Some(Member::Step) if self.sequences.taken(&node, packet.key) => return false,
             Some(Member::Step) => self.counters.failed += 1,
             Some(Member::Trap) => self.counters.trapped += 1,
         }
         self.table.remove(place, queue);
         self.tell(number, Kind::Fail, source, out);
+        false
     }
 
     /// An attempt comes to a node: gives the grant if sequences end there, and whether others

@@ -12,6 +12,7 @@ mod crash;
 mod filters;
 mod flood;
 mod interfaces;
+mod knockd;
 mod leases;
 mod one_time;
 mod process;

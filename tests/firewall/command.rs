@@ -298,6 +298,7 @@ fn config(firewall: FirewallKind) -> Config {
         always: Vec::new(),
         trial: None,
         doors: Vec::new(),
+        knockd: None,
     }
 }
 

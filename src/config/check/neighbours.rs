@@ -176,19 +176,19 @@ impl<'c> Families<'c> {
         Families { by_kind, by_first }
     }
 
-    /// What a knock does to the families that it can do anything to.
+    /// What a knock does to the families that it can do anything to: those that begin as it
+    /// does, for each of its further steps takes its own attempt on and so begins no other.
     fn walks<'a>(
         &'a self,
         fixed: &'a Fixed<'c>,
     ) -> impl Iterator<Item = (&'a Family<'c>, Walk)> + 'a {
-        let firsts: BTreeSet<&Port> = fixed.steps.iter().collect();
-        firsts
+        let kinds = fixed.steps.first().and_then(|f| self.by_first.get(f));
+        kinds
             .into_iter()
-            .filter_map(|first| self.by_first.get(first))
             .flatten()
             .filter_map(|kind| self.by_kind.get(kind))
             .filter(|family| meet(fixed, &family.any))
-            .map(|family| (family, family.walk(&[], fixed.steps)))
+            .map(|family| (family, family.walk(&[], fixed.steps, false)))
     }
 
     /// Where a sequence parts from another of its family by a step that both took before.
@@ -215,11 +215,15 @@ impl<'c> Family<'c> {
             .take_while(move |(other, _)| other.starts_with(point))
     }
 
-    /// Takes an attempt on by steps, as the knock room does, traps apart.
-    fn walk(&self, from: &[Port], steps: &[Port]) -> Walk {
+    /// Takes an attempt on by steps, as the knock room does, traps apart. `anew`: a step that is
+    /// not the first may begin one.
+    fn walk(&self, from: &[Port], steps: &[Port], anew: bool) -> Walk {
         let mut opened = Vec::new();
         let mut left = from.to_vec();
-        for &step in steps {
+        for (at, &step) in steps.iter().enumerate() {
+            if left.is_empty() && at > 0 && !anew {
+                break;
+            }
             left.push(step);
             if let Some(ends) = self.points.get(left.as_slice()) {
                 opened.extend(ends);
@@ -246,7 +250,10 @@ impl<'c> Family<'c> {
             let hurt = &all[*member];
             hurt.door != by.door
                 && !walk.opened.contains(member)
-                && !self.walk(&walk.left, hurt.steps).opened.contains(member)
+                && !self
+                    .walk(&walk.left, hurt.steps, true)
+                    .opened
+                    .contains(member)
         })
     }
 }

@@ -53,7 +53,13 @@ impl<'c> Check<'c> {
             let what = format!("{} steps are not much to guess", fixed.steps.len());
             self.warn(fixed.spot(), what, GENERATE);
         }
-        if let Some(direction) = direction(fixed.steps) {
+        if is_a_sweep(fixed.steps) {
+            self.warn(
+                fixed.spot(),
+                "each step is the port next to the last: a port sweep opens the door",
+                "leave gaps for traps, as posternctl keygen --sequence does",
+            );
+        } else if let Some(direction) = direction(fixed.steps) {
             let what = format!(
                 "the steps {direction} from first to last: only traps tell a port sweep from them"
             );
@@ -74,6 +80,18 @@ impl<'c> Check<'c> {
             }
         }
     }
+}
+
+/// Whether every step is the port just above, or every one just below, the one before it: then
+/// no trap fits between them.
+pub(crate) fn is_a_sweep(steps: &[Port]) -> bool {
+    let every = |by: i32| {
+        steps.windows(2).all(|pair| {
+            pair[0].protocol == pair[1].protocol
+                && i32::from(pair[1].number) - i32::from(pair[0].number) == by
+        })
+    };
+    steps.len() > 1 && (every(1) || every(-1))
 }
 
 /// Which way the steps go if all go the same way. Steps of both protocols are in no one sweep.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::super::check::is_a_sweep;
 use super::super::mistake::{Places, Spot, Wrong, quote};
 use super::super::{Knock, Port, Protocol, Sequence, Steps, TcpFlags, bounds, units};
 use super::Across;
@@ -114,28 +115,6 @@ fn sequence(
     Some(steps)
 }
 
-/// Whether every step is the port just above, or every one just below, the one before it: then
-/// no trap fits between them.
-fn is_a_sweep(steps: &[Port]) -> bool {
-    let every = |by: i32| {
-        steps.windows(2).all(|pair| {
-            pair[0].protocol == pair[1].protocol
-                && i32::from(pair[1].number) - i32::from(pair[0].number) == by
-        })
-    };
-    steps.len() > 1 && (every(1) || every(-1))
-}
-
-/// Flags by their knockd names and their bits (RFC 9293, 3.1).
-const FLAGS: [(&str, u8); 6] = [
-    ("fin", 0x01),
-    ("syn", 0x02),
-    ("rst", 0x04),
-    ("psh", 0x08),
-    ("ack", 0x10),
-    ("urg", 0x20),
-];
-
 fn tcpflags(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<TcpFlags> {
     const RIGHT: &str = "write fin, syn, rst, psh, ack or urg, or one of them after a !";
     let items = reader.list(field, "write a list of flags such as [\"syn\"]")?;
@@ -150,10 +129,7 @@ fn tcpflags(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<TcpFlags> {
             whole = false;
             continue;
         };
-        let known = FLAGS
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(text));
-        let Some(&(name, bit)) = known else {
+        let Some(bit) = TcpFlags::bit(text) else {
             let what = format!("{} is no TCP flag known here", quote(text));
             reader.refuse(item, Wrong::new(what, RIGHT));
             whole = false;
@@ -161,7 +137,13 @@ fn tcpflags(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<TcpFlags> {
         };
         if flags.mask & bit != 0 {
             let right = "write each flag once, with or without the !";
-            reader.refuse(item, Wrong::new(format!("{name} stands here twice"), right));
+            reader.refuse(
+                item,
+                Wrong::new(
+                    format!("{} stands here twice", text.to_ascii_lowercase()),
+                    right,
+                ),
+            );
         }
         flags.mask |= bit;
         flags.value |= if set { bit } else { 0 };

@@ -253,6 +253,16 @@ fn range(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<RangeInclusive<u1
 fn named(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<String> {
     const RIGHT: &str = "write the name of a table in your rules, in quotes";
     let name = reader.text(field, RIGHT)?;
+    reader
+        .kept(field, table_name(name))
+        .map(|()| name.to_owned())
+}
+
+/// Whether this can be the name of a table of the administrator's.
+///
+/// # Errors
+/// What is wrong with it.
+pub(in crate::config) fn table_name(name: &str) -> Result<(), Wrong> {
     let fits = bounds::TABLE.contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name
@@ -271,10 +281,9 @@ fn named(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<String> {
         let what = format!("{} is kept for others", quote(name));
         Wrong::new(what, "give the table another name")
     } else {
-        return Some(name.to_owned());
+        return Ok(());
     };
-    reader.refuse(field, wrong);
-    None
+    Err(wrong)
 }
 
 fn guard(

@@ -333,7 +333,10 @@ impl Reader<'_> {
     }
 }
 
-fn path(text: &str, bounds: &RangeInclusive<usize>) -> Result<PathBuf, Wrong> {
+pub(in crate::config) fn path(
+    text: &str,
+    bounds: &RangeInclusive<usize>,
+) -> Result<PathBuf, Wrong> {
     if !text.starts_with('/') {
         return Err(Wrong::new(
             format!("{} is no absolute path", quote(text)),
@@ -363,7 +366,7 @@ const NOT_IP: [&str; 9] = [
     "ip", "ip4", "ip6", "ipv4", "ipv6", "addr", "address", "host", "source",
 ];
 
-fn command(text: &str) -> Result<String, Wrong> {
+pub(in crate::config) fn command(text: &str) -> Result<String, Wrong> {
     if text.trim().is_empty() {
         return Err(Wrong::new(
             "the command line is empty",
@@ -377,11 +380,21 @@ fn command(text: &str) -> Result<String, Wrong> {
         ));
     }
     if !bounds::COMMAND.contains(&text.len()) {
-        return Err(Wrong::new(
-            format!("{} bytes are too many for a command line", text.len()),
-            format!("write {} at most, or a script", bounds::COMMAND.end()),
-        ));
+        return Err(too_long_a_command(text));
     }
+    about_address(text)?;
+    Ok(text.to_owned())
+}
+
+pub(in crate::config) fn too_long_a_command(text: &str) -> Wrong {
+    Wrong::new(
+        format!("{} bytes are too many for a command line", text.len()),
+        format!("write {} at most, or a script", bounds::COMMAND.end()),
+    )
+}
+
+/// What looks like `%IP%` in a command line and is not.
+pub(in crate::config) fn about_address(text: &str) -> Result<(), Wrong> {
     for (at, _) in text.match_indices('%') {
         let after = &text[at + 1..];
         let word = after.split('%').next().unwrap_or_default();
@@ -396,5 +409,5 @@ fn command(text: &str) -> Result<String, Wrong> {
             return Err(Wrong::new("\"%IP\" lacks its second %", "write %IP%"));
         }
     }
-    Ok(text.to_owned())
+    Ok(())
 }

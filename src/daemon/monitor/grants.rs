@@ -7,7 +7,8 @@ use super::Monitor;
 use crate::config::{Action, Door};
 use crate::daemon::clock;
 use crate::daemon::doors::NotSpent;
-use crate::daemon::log::Level;
+use crate::daemon::log::{About, Level};
+use crate::daemon::voice::{Step, Voice};
 use crate::daemon::wire::{Event, Knocked};
 use crate::firewall::{Done, Firewall, Opening, Order, What, command};
 use crate::journal::{Entry, Record};
@@ -49,6 +50,11 @@ impl Monitor {
             self.recent.insert(knock, (k.generation, now));
         }
         *self.granted.entry(name.to_owned()).or_default() += 1;
+        let lines = self
+            .options
+            .voice
+            .granted(self.doors.written(door), k.address, k.stage);
+        self.say_caused(About::Doors, k.address, &lines);
         self.leases
             .grant(door, k.address, now, |change| changes.push(change));
     }
@@ -76,26 +82,23 @@ impl Monitor {
 
     pub(super) fn say_refused(&mut self, door: &str, address: IpAddr, now: Time, why: &str) {
         let text = format!("{door}: knock of {address} refused: {why}");
-        self.log.caused(Level::Warning, address, now, &text);
+        self.log
+            .caused(About::Doors, Level::Warning, address, now, &text);
     }
 
-    pub(super) fn tell(&mut self, event: Event, door: &str, now: Time) {
-        let (address, text) = match event {
-            Event::Stage(k) => (
-                k.address,
-                format!("{door}: {}: stage {}", k.address, k.stage),
-            ),
-            Event::Fail(k) => (
-                k.address,
-                format!("{door}: {}: failed after stage {}", k.address, k.stage),
-            ),
-            Event::Timeout(k) => (
-                k.address,
-                format!("{door}: {}: timeout after stage {}", k.address, k.stage),
-            ),
+    pub(super) fn tell(&mut self, event: Event, door: &str) {
+        let (k, step) = match event {
+            Event::Stage(k) => (k, Step::Right),
+            Event::Fail(k) => (k, Step::Wrong),
+            Event::Timeout(k) => (k, Step::Late),
             _ => return,
         };
-        self.log.caused(Level::Info, address, now, &text);
+        let door = match (self.options.voice, self.doors.place(door)) {
+            (Voice::Knockd, Some(place)) => self.doors.written(place),
+            _ => door,
+        };
+        let line = self.options.voice.step(step, door, k.address, k.stage);
+        self.say_caused(About::Attempts, k.address, &line);
     }
 
     /// Journal first, then packet filter and commands.
@@ -117,8 +120,22 @@ impl Monitor {
         if orders.iter().any(|o| matches!(o.what, What::Open { .. })) {
             self.look_before_opening();
         }
+        self.say_running(&orders);
         self.firewall.apply(&orders);
         self.take_done();
+    }
+
+    /// Which commands are about to be run.
+    pub(super) fn say_running(&mut self, orders: &[Order]) {
+        for order in orders {
+            let Opening { door, address } = order.opening;
+            let line = |door| command_line(door, order.what, address);
+            if let Some(command) = self.doors.get(door).and_then(line) {
+                let (voice, door) = (self.options.voice, self.doors.written(door));
+                let lines = voice.running(order.what, door, address, &command);
+                self.say_caused(About::Doors, address, &lines);
+            }
+        }
     }
 
     pub(super) fn record(&self, change: &Change, now: Time) -> Option<Record> {
@@ -210,32 +227,47 @@ impl Monitor {
                     }
                 }
             }
+            let commands = self.doors.get(door).is_some_and(|d| !d.opens_ports());
+            let ran = commands.then(|| {
+                let written = self.doors.written(door);
+                self.options.voice.ran(written, address, &result)
+            });
+            if let Some(lines) = ran.flatten() {
+                self.closing.remove(&order.opening);
+                self.say_caused(About::Doors, address, &lines);
+                continue;
+            }
             let now = clock::now();
             match (order.what, result) {
                 (What::Open { .. }, Ok(())) => {
                     let until = until.map_or_else(String::new, |u| format!(" until {u}"));
                     let text = format!("{name}: open for {address}{until}");
-                    self.log.caused(Level::Notice, address, now, &text);
+                    self.log
+                        .caused(About::Doors, Level::Notice, address, now, &text);
                 }
                 (What::Extend { .. }, Ok(())) => {
                     let until = until.unwrap_or_default();
                     let text = format!("{name}: extended for {address} until {until}");
-                    self.log.caused(Level::Notice, address, now, &text);
+                    self.log
+                        .caused(About::Doors, Level::Notice, address, now, &text);
                 }
                 (What::Close, Ok(())) => {
                     let why = self.closing.remove(&order.opening);
                     let why = in_words(why.unwrap_or(Why::Due));
                     let text = format!("{name}: closed for {address}: {why}");
-                    self.log.caused(Level::Notice, address, now, &text);
+                    self.log
+                        .caused(About::Doors, Level::Notice, address, now, &text);
                 }
                 (What::Close, Err(e)) => {
                     self.closing.remove(&order.opening);
                     let text = format!("{name}: not closed for {address}: {e}");
-                    self.log.caused(Level::Error, address, now, &text);
+                    self.log
+                        .caused(About::Doors, Level::Error, address, now, &text);
                 }
                 (_, Err(e)) => {
                     let text = format!("{name}: not open for {address}: {e}");
-                    self.log.caused(Level::Error, address, now, &text);
+                    self.log
+                        .caused(About::Doors, Level::Error, address, now, &text);
                 }
             }
         }
@@ -258,6 +290,15 @@ impl Monitor {
                 false
             }
         }
+    }
+}
+
+/// What a door runs when it opens or closes for somebody.
+fn command_line(door: &Door, what: What, address: IpAddr) -> Option<String> {
+    match (&door.action, what) {
+        (Action::Command(commands), What::Open { .. }) => command::start_line(commands, address),
+        (Action::Command(_), What::Close) => stop_command(door, address),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Listeners and interfaces: who listens where, and what is heard.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::daemon::log::Level;
 use crate::daemon::supervise::News;
 use crate::daemon::wire::{Down, Event, Setup};
 use crate::daemon::{addresses, clock};
+use crate::knock::Watch;
 use crate::time::Time;
 
 /// Attempts held at once: 32 MiB of address space, resident only as far as it is used.
@@ -25,11 +27,11 @@ impl Monitor {
         let setup = Setup {
             generation: self.generation,
             interfaces: self.doors.config.interfaces.clone(),
-            watches: self.doors.watches(),
+            watches: self.watches(),
             avoid: self.doors.opened_ports(),
-            addresses: self.interfaces.addresses.iter().copied().collect(),
+            addresses: self.addresses(),
             attempts: ATTEMPTS,
-            tell_all: self.options.verbose,
+            tell_all: self.options.verbose || self.options.voice.tells_attempts(),
             uid: self.user.uid,
             gid: self.user.gid,
             root: self.doors.config.state.join("empty").display().to_string(),
@@ -38,6 +40,22 @@ impl Monitor {
         self.listeners
             .start(setup, self.doors.names(), now, &mut news);
         self.hear(news, now);
+    }
+
+    /// What to watch for, IPv6 left out where it is not wanted.
+    fn watches(&self) -> Vec<Watch> {
+        let mut watches = self.doors.watches();
+        if self.options.only_v4 {
+            watches.retain(|w| w.target.is_none_or(|t| t.is_ipv4()));
+        }
+        watches
+    }
+
+    /// The addresses that knocks may go to.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let all = self.interfaces.addresses.iter().copied();
+        all.filter(|a| a.is_ipv4() || !self.options.only_v4)
+            .collect()
     }
 
     /// What is in force for the listener has changed: another generation.
@@ -62,7 +80,7 @@ impl Monitor {
         for news in news {
             match news {
                 News::Knocked(Event::Grant(k), door) => self.grant(&k, &door, now, &mut changes),
-                News::Knocked(event, door) => self.tell(event, &door, now),
+                News::Knocked(event, door) => self.tell(event, &door),
                 News::InCharge(generation) => self.in_charge(generation),
                 News::Trouble(text) => self.say_once("trouble", &text),
                 News::Lost(interface) => {
@@ -88,13 +106,10 @@ impl Monitor {
             .filter(|i| !missing.contains(i))
             .map(String::as_str)
             .collect();
-        let on = if heard.is_empty() {
-            "nothing".to_owned()
-        } else {
-            heard.join(" ")
-        };
-        let text = format!("listening on {on} as {}", self.user.name);
-        self.say_once("listening", &text);
+        let first = !self.heard_once;
+        self.heard_once |= !heard.is_empty();
+        let line = self.options.voice.listening(first, &heard, &self.user.name);
+        self.say_once("listening", &line.text);
         self.said.remove("listener");
         if missing.is_empty() {
             self.said.remove("trouble");
@@ -117,16 +132,16 @@ impl Monitor {
         let Ok(interfaces) = addresses::read() else {
             return;
         };
-        if interfaces.addresses != self.interfaces.addresses {
-            let addresses = interfaces.addresses.iter().copied().collect();
-            self.listeners.tell(&Down::Addresses(addresses));
-        }
+        let changed = interfaces.addresses != self.interfaces.addresses;
         let appeared = interfaces
             .up
             .difference(&self.interfaces.up)
             .next()
             .is_some();
         self.interfaces = interfaces;
+        if changed {
+            self.listeners.tell(&Down::Addresses(self.addresses()));
+        }
         let missing = self.listeners.missing();
         if missing.is_empty() || self.listeners.changing() {
             return;

@@ -10,6 +10,7 @@ mod start;
 mod trials;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -22,18 +23,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::addresses::{Interfaces, Watcher};
 use super::clock;
 use super::doors::Doors;
-use super::log::{Level, Log};
+use super::knockd_as;
+use super::log::{About, Level, Log};
 use super::recovery::openings;
 use super::server::Server;
 use super::state::Lock;
 use super::supervise::Listeners;
+use super::voice::{Line, Voice};
 use crate::firewall::{Backends, Firewall, Opening, Upkeep};
 use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;
 use signals::Signals;
 pub use start::{NotStarted, Options, load};
-use start::{Pidfile, Unprivileged};
+use start::{Pidfile, Unprivileged, log_to};
 use trials::Guards;
 
 /// How often it is looked whether our rules stand.
@@ -43,6 +46,7 @@ const STOP_IN: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(options: Options) -> ExitCode {
+    let voice = options.voice;
     match Monitor::start(options) {
         Ok(mut monitor) => {
             monitor.serve();
@@ -50,9 +54,12 @@ pub fn run(options: Options) -> ExitCode {
         }
         Err(e) => {
             for line in &e.lines {
-                eprintln!("posternd: {line}");
+                eprintln!("{}: {line}", voice.name());
             }
-            ExitCode::from(e.status)
+            ExitCode::from(match voice {
+                Voice::Ours => e.status,
+                Voice::Knockd => knockd_as::status(e.status),
+            })
         }
     }
 }
@@ -82,6 +89,8 @@ struct Monitor {
     /// When to look for missing interfaces next, and how long to wait after that.
     look: Option<(Time, Duration)>,
     said: HashMap<String, String>,
+    /// It has been said that an interface is listened to.
+    heard_once: bool,
     watcher: Watcher,
     interfaces: Interfaces,
     server: Server,
@@ -94,7 +103,7 @@ struct Monitor {
     since: Timestamp,
     /// Held, so that there is one daemon a state directory.
     _lock: Lock,
-    _pidfile: Option<Pidfile>,
+    pidfile: Option<Pidfile>,
 }
 
 impl Monitor {
@@ -104,10 +113,13 @@ impl Monitor {
             if self.signals.reopen.swap(false, Ordering::Relaxed) {
                 self.reopen_log();
             }
-            if self.signals.reload.swap(false, Ordering::Relaxed)
-                && let Err(lines) = self.reload(now)
-            {
-                self.say_not_reloaded(&lines);
+            if self.signals.reload.swap(false, Ordering::Relaxed) {
+                if let Err(lines) = self.reload(now) {
+                    self.say_not_reloaded(&lines);
+                }
+                if self.options.voice == Voice::Knockd {
+                    self.reopen_log();
+                }
             }
             self.answer(now);
             self.follow_interfaces(now);
@@ -172,10 +184,7 @@ impl Monitor {
     }
 
     pub(super) fn stop(&mut self) {
-        self.log.line(
-            Level::Notice,
-            "stopping: guards and openings stand; what is due ends at the next start, or by reap",
-        );
+        self.say(&self.options.voice.stopping());
         self.listeners.stop();
         let until = clock::now() + STOP_IN;
         while self.firewall.busy() && clock::now() < until {
@@ -245,8 +254,26 @@ impl Monitor {
         }
     }
 
+    pub(super) fn say(&mut self, line: &Line) {
+        self.log.line(line.level, &line.text);
+    }
+
+    /// Says what a stranger has caused, if it is not too much.
+    pub(super) fn say_caused<'l>(
+        &mut self,
+        about: About,
+        address: IpAddr,
+        lines: impl IntoIterator<Item = &'l Line>,
+    ) {
+        let now = clock::now();
+        for Line { level, text } in lines {
+            self.log.caused(about, *level, address, now, text);
+        }
+    }
+
     pub(super) fn reopen_log(&mut self) {
-        if let Err(e) = self.log.reopen(&self.doors.config.log.clone()) {
+        let to = log_to(&self.options, &self.doors.config);
+        if let Err(e) = self.log.reopen(&to) {
             self.log.line(Level::Error, &format!("log: {e}"));
         }
     }

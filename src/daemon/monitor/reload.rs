@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Monitor;
 use super::grants::in_words;
-use super::start::{Unprivileged, load};
+use super::start::{Unprivileged, load, log_to};
 use crate::config::{Action, Config, Door};
 use crate::daemon::control::Response;
 use crate::daemon::doors::Doors;
@@ -30,6 +30,10 @@ impl Monitor {
 
     /// The new configuration whole, or nothing; its warnings.
     pub(super) fn reload(&mut self, now: Time) -> Result<Vec<String>, Vec<String>> {
+        let file = self.options.config.display().to_string();
+        if let Some(line) = self.options.voice.rereading(&file) {
+            self.say(&line);
+        }
         let (config, mut warnings) = load(&self.options)?;
         let user = Unprivileged::of(&config).map_err(|e| vec![e])?;
         let mut notes = Vec::new();
@@ -53,9 +57,13 @@ impl Monitor {
         };
         let (doors, wrong) = Doors::new(config, now);
         notes.extend(wrong);
-        if doors.config.log != before.log {
+        let (log, log_before) = (
+            log_to(&self.options, &doors.config),
+            log_to(&self.options, before),
+        );
+        if log != log_before {
             self.log
-                .reopen(&doors.config.log)
+                .reopen(&log)
                 .map_err(|e| vec![format!("log: {e}")])?;
         }
 
@@ -82,7 +90,7 @@ impl Monitor {
                 if let Err(e) = self.establish(&before, &wanted, &all) {
                     lines.push(format!("nor does the configuration before stand: {e}"));
                 }
-                self.log.reopen(&before.log).unwrap_or_default();
+                self.log.reopen(&log_before).unwrap_or_default();
                 return Err(lines);
             }
         };

@@ -8,12 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use nix::unistd::{Uid, User};
+use nix::unistd::{Uid, User, daemon};
 
 use super::signals::Signals;
 use super::trials::Guards;
 use super::{Monitor, UPHOLD_EVERY};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Format, LogTo};
 use crate::daemon::addresses::{self, Watcher};
 use crate::daemon::doors::Doors;
 use crate::daemon::log::{Level, Log};
@@ -23,6 +23,7 @@ use crate::daemon::spawn::Executable;
 use crate::daemon::state::{self, Lock};
 use crate::daemon::supervise::Listeners;
 use crate::daemon::trial::Cause;
+use crate::daemon::voice::Voice;
 use crate::daemon::{clock, files};
 use crate::exit;
 use crate::firewall::{Backends, Firewall, What};
@@ -36,7 +37,7 @@ const USER: &str = "_postern";
 const NOBODY: &str = "nobody";
 
 /// posternd's command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// The configuration file.
     pub config: PathBuf,
@@ -46,6 +47,16 @@ pub struct Options {
     pub pidfile: Option<PathBuf>,
     /// Log stages, failures and timeouts too.
     pub verbose: bool,
+    /// How the log speaks.
+    pub voice: Voice,
+    /// Say aloud what goes to the log, too.
+    pub aloud: bool,
+    /// In place of the system's own log where the configuration names none.
+    pub log: Option<PathBuf>,
+    /// Hear no IPv6.
+    pub only_v4: bool,
+    /// Leave the terminal and the foreground once all that can go wrong at once has not.
+    pub detach: bool,
 }
 
 /// Why the daemon did not start: what to print, and the exit status (sysexits(3)).
@@ -119,13 +130,21 @@ impl Unprivileged {
 /// Everything that is wrong with it, each fit for a line; also if others than root decide what
 /// stands in it.
 pub fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<String>> {
-    files::trusted(&options.config, true).map_err(|e| vec![e.to_string()])?;
     let name = options.config.display().to_string();
-    let text = fs::read_to_string(&options.config).map_err(|e| vec![format!("{name}: {e}")])?;
-    let parsed = config::toml::read(&name, &text)
+    files::trusted(&options.config, false).map_err(|e| vec![e.to_string()])?;
+    let text = fs::read(&options.config).map_err(|e| vec![format!("{name}: {e}")])?;
+    let readable = files::trusted(&options.config, true).map_err(|e| e.to_string());
+    // Many a knockd.conf can be read by all.
+    let exposed = match (Format::of(&name, &text), readable) {
+        (Format::Postern, Err(why)) => return Err(vec![why]),
+        (Format::Knockd, Err(why)) => Some(format!("{name}: warning: {why}")),
+        (_, Ok(())) => None,
+    };
+    let parsed = config::read(&name, &text)
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let warnings = config::check::check(&name, &parsed, &[]);
-    let warnings = warnings.iter().map(ToString::to_string).collect();
+    let unwise = config::check::check(&name, &parsed, &[]);
+    let unwise = unwise.iter().map(ToString::to_string);
+    let warnings = exposed.into_iter().chain(unwise).collect();
     let mut config = parsed.config;
     if !options.interfaces.is_empty() {
         config.interfaces.clone_from(&options.interfaces);
@@ -141,10 +160,37 @@ pub fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<String>> {
              listened at"
         )]);
     }
-    if let Some(pidfile) = &options.pidfile {
-        config.pidfile = Some(pidfile.clone());
-    }
+    config.pidfile = match (options.voice, &config.knockd) {
+        (Voice::Ours, _) => options.pidfile.clone().or(config.pidfile),
+        // knockd has one only in the background; what the file says goes before.
+        (Voice::Knockd, _) if !options.detach => None,
+        (Voice::Knockd, Some(said)) => said.pidfile.clone().or(options.pidfile.clone()),
+        (Voice::Knockd, None) => config.pidfile.or(options.pidfile.clone()),
+    };
     Ok((config, warnings))
+}
+
+/// Where log lines go: under a knockd.conf it may be two places at once.
+pub(super) fn log_to(options: &Options, config: &Config) -> Vec<LogTo> {
+    let Some(said) = &config.knockd else {
+        return vec![config.log.clone()];
+    };
+    let file = said.log_file.as_ref().or(options.log.as_ref());
+    let file = file.map(|path| LogTo::File(path.clone()));
+    let syslog = (said.syslog || file.is_none()).then_some(LogTo::Syslog);
+    file.into_iter().chain(syslog).collect()
+}
+
+/// The log. knockd goes on without a file that it cannot open, and says so.
+fn open_log(options: &Options, config: &Config) -> io::Result<Log> {
+    let to = log_to(options, config);
+    match Log::open(&to, options.voice) {
+        Err(e) if options.voice == Voice::Knockd => {
+            eprintln!("warning: cannot open logfile: {e}");
+            Log::open(&[LogTo::Syslog], options.voice)
+        }
+        opened => opened,
+    }
 }
 
 impl Monitor {
@@ -177,9 +223,10 @@ impl Monitor {
                 format!("{}: {e}", config.control.display()),
             )
         })?;
-        let pidfile = config.pidfile.as_deref().map(Pidfile::write).transpose();
-        let pidfile = pidfile.map_err(os("pidfile"))?;
-        let mut log = Log::open(&config.log).map_err(os("log"))?;
+        let mut log = open_log(&options, &config).map_err(os("log"))?;
+        if options.aloud {
+            log.speak_aloud();
+        }
 
         let now = clock::now();
         let boot = state::boot().map_err(|e| not(exit::OSERR, e.to_string()))?;
@@ -227,6 +274,7 @@ impl Monitor {
             renew: true,
             look: None,
             said: HashMap::new(),
+            heard_once: false,
             watcher,
             interfaces,
             server,
@@ -237,12 +285,38 @@ impl Monitor {
             refused: 0,
             since: Timestamp::now(),
             _lock: lock,
-            _pidfile: pidfile,
+            pidfile: None,
         };
+        if monitor.options.detach {
+            daemon(false, false).map_err(|e| not(exit::OSERR, format!("daemon: {e}")))?;
+        }
+        monitor.write_pidfile().map_err(os("pidfile"))?;
         monitor.say_started();
         monitor.say_warnings(&warnings);
-        monitor.resume(recovered, now)?;
+        if let Err(e) = monitor.resume(recovered, now) {
+            // Nobody may be left to see what is printed.
+            for line in e.lines.iter().filter(|_| monitor.options.detach) {
+                monitor.log.line(Level::Error, line);
+            }
+            return Err(e);
+        }
         Ok(monitor)
+    }
+
+    /// Where nobody sees it fail, it is said and goes without.
+    fn write_pidfile(&mut self) -> io::Result<()> {
+        let Some(path) = &self.doors.config.pidfile else {
+            return Ok(());
+        };
+        match Pidfile::write(path) {
+            Ok(written) => self.pidfile = Some(written),
+            Err(e) if self.options.detach => {
+                let text = format!("could not create pid file {}: {e}", path.display());
+                self.log.line(Level::Error, &text);
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(())
     }
 
     pub(super) fn say_started(&mut self) {
@@ -255,8 +329,11 @@ impl Monitor {
             config.interfaces.join(" "),
             self.options.config.display(),
         );
-        self.log.line(Level::Notice, &text);
-        if config.user.is_none() && self.user.name == NOBODY {
+        let unknown = config.user.is_none() && self.user.name == NOBODY;
+        if let Some(line) = self.options.voice.started(text) {
+            self.say(&line);
+        }
+        if unknown {
             self.log.line(
                 Level::Warning,
                 &format!("there is no user {USER}: the listener runs as {NOBODY}"),
@@ -285,6 +362,7 @@ impl Monitor {
         }
         self.say_upkeep(&upkeep);
         self.say_trials();
+        self.say_running(&orders);
         self.firewall.apply(&orders);
         self.run_orphans(orphans);
         self.take_done();

@@ -195,6 +195,7 @@ impl<'a> Model<'a> {
             flags && here
         };
         let mut busy = Vec::new();
+        let mut taken_on = false;
         for family in 0..self.families.len() {
             let under_way = |a: &Attempt| a.source == source && a.family == family;
             let Some(n) = self.attempts.iter().position(under_way) else {
@@ -219,6 +220,7 @@ impl<'a> Model<'a> {
                 });
             };
             if !behind.is_empty() || !ends.is_empty() {
+                taken_on = true;
                 if !ends.is_empty() {
                     self.counters.granted += 1;
                     tell(Kind::Grant, &next, ends);
@@ -241,7 +243,8 @@ impl<'a> Model<'a> {
             }
         }
         let mut spared = Vec::new();
-        for family in 0..self.families.len() {
+        let all = if taken_on { 0 } else { self.families.len() };
+        for family in 0..all {
             let can = self.families[family].first == port && fits(&self.families[family]);
             if !can || busy.contains(&family) {
                 continue;

@@ -11,4 +11,4 @@ pub use daemon::{Daemon, Door, Ran, chmod, copy_program, is_posternd, program};
 pub use host::{Answer, Host, Session, hit};
 pub use net::Net;
 pub use service::Service;
-pub use wait::{LIMIT, until};
+pub use wait::{LIMIT, eventually, until};

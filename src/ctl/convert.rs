@@ -1,0 +1,43 @@
+//! `posternctl convert`: the postern.toml that does what a knockd.conf does.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Problem, check, json_line};
+use crate::config::{Format, Mistake, convert};
+use crate::exit;
+
+/// The file, for `--json`.
+#[derive(Serialize)]
+struct Made<'c> {
+    toml: &'c str,
+}
+
+pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem> {
+    let name = file.display().to_string();
+    let (format, parsed) = check::parse(file)?;
+    if format == Format::Postern {
+        let said = format!("{name}: it is a postern.toml already (or no Sequence stands in it)");
+        return Err(Problem::new(exit::USAGE, said));
+    }
+    let parsed = parsed.map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+        Problem::new(exit::CONFIG, lines.join("\n"))
+    })?;
+    for warning in &parsed.warnings {
+        let _ = writeln!(io::stderr(), "posternctl: {warning}");
+    }
+    let made = convert::convert(&name, &parsed);
+    match json {
+        true => json_line(&Made { toml: &made.text }, out)?,
+        false => write!(out, "{}", made.text)?,
+    }
+    if made.doors > 0 {
+        return Ok(exit::OK);
+    }
+    out.flush()?;
+    let said = format!("{name}: no door is left: the comments say why");
+    Err(Problem::new(exit::CONFIG, said))
+}
