@@ -17,7 +17,7 @@ Stays in the foreground.
 Signals:
   SIGHUP   read the configuration again
   SIGUSR1  open the log again
-  SIGTERM  stop; guards and openings stand, leases end when they should have
+  SIGTERM  stop; guards and openings stand, what is due ends at the next start
 
 Exit status:
   0   stopped by a signal

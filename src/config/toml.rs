@@ -188,7 +188,7 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
     let control = path("control", &bounds::CONTROL_PATH);
     let state = path("state", &bounds::PATH);
     let interfaces = match table.get("interface") {
-        Some(field) => interfaces(reader, &field),
+        Some(field) => interfaces(reader, &field, "and say posternd -i NAME", &[]),
         None => Some(Vec::new()),
     };
     let log = match table.get("log") {
@@ -292,7 +292,14 @@ fn doors(
     all
 }
 
-fn interfaces(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<String>> {
+/// Names of interfaces; `without`: what happens where there is no such key. `listened`: those
+/// that may be named; empty: any.
+fn interfaces(
+    reader: &Reader<'_>,
+    field: &Field<'_, '_>,
+    without: &str,
+    listened: &[String],
+) -> Option<Vec<String>> {
     const RIGHT: &str = "write the name of an interface, or a list of names";
     let items = match field.value {
         DeValue::Array(_) => reader.list(field, RIGHT)?,
@@ -301,7 +308,7 @@ fn interfaces(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<String>>
     if !bounds::INTERFACES.contains(&items.len()) {
         let what = length(items.len(), "interfaces");
         let right = format!(
-            "write 1 to {}, or leave the key out and say posternd -i NAME",
+            "write 1 to {}, or leave the key out {without}",
             bounds::INTERFACES.end()
         );
         reader.refuse(field, Wrong::new(what, right));
@@ -314,6 +321,11 @@ fn interfaces(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<String>>
         if names.iter().any(|known| known == name) {
             let what = format!("{} stands here twice", quote(name));
             reader.refuse(item, Wrong::new(what, "name each interface once"));
+        }
+        if !listened.is_empty() && !listened.iter().any(|known| known == name) {
+            let what = format!("nobody listens at {}", quote(name));
+            let right = "name interfaces that interface names";
+            reader.refuse(item, Wrong::new(what, right));
         }
         names.push(name.to_owned());
     }

@@ -133,7 +133,8 @@ impl Voice {
         match self {
             Voice::Ours => line(
                 Level::Notice,
-                "stopping: guards and openings stand, leases end when they should have".into(),
+                "stopping: guards and openings stand; what is due ends at the next start, or by reap"
+                    .into(),
             ),
             Voice::Knockd => knockd("shutting down".into()),
         }

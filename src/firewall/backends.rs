@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::config::{Action, Config, Door, FirewallKind, Network};
+use crate::config::{Action, Config, Door, FirewallKind};
 
 use super::command::CommandDoors;
 use super::ipfw::Ipfw;
@@ -20,9 +20,6 @@ use super::{Done, Failure, Firewall, Opening, Order, Upkeep};
 /// command is run.
 pub struct Backends {
     kind: FirewallKind,
-    /// What the packet filter was made with.
-    interfaces: Vec<String>,
-    always: Vec<Network>,
     filter: Option<Box<dyn Firewall>>,
     commands: CommandDoors,
     /// A packet filter that the configuration no longer names; it goes when the new one stands.
@@ -47,8 +44,6 @@ impl Backends {
     pub fn from_config(config: &Config, interfaces: &[String]) -> Result<Backends, Failure> {
         Ok(Backends {
             kind: config.firewall,
-            interfaces: interfaces.to_vec(),
-            always: config.always.clone(),
             filter: filter(config, interfaces)?,
             commands: CommandDoors::new()?,
             retired: None,
@@ -58,22 +53,17 @@ impl Backends {
     }
 
     /// Takes up another configuration, before [`Firewall::establish`] with its doors: what the
-    /// old one left running goes on and is still told of. Where nothing but doors has changed
-    /// the packet filter stays the one that knows what was entered in the administrator's
-    /// tables, so that it can take that away.
+    /// old one left running goes on and is still told of. A packet filter that stays knows what
+    /// was entered in the administrator's tables, so that it can take that away.
     pub fn reconfigure(&mut self, config: &Config, interfaces: &[String]) -> Result<(), Failure> {
-        if (self.kind, &self.always) == (config.firewall, &config.always)
-            && self.interfaces == interfaces
-        {
-            return Ok(());
+        if self.kind == config.firewall {
+            return match &mut self.filter {
+                Some(filter) => filter.take_up(interfaces, &config.always),
+                None => Ok(()),
+            };
         }
-        let old = std::mem::replace(&mut self.filter, filter(config, interfaces)?);
-        if self.kind != config.firewall {
-            self.retired = old;
-        }
+        self.retired = std::mem::replace(&mut self.filter, filter(config, interfaces)?);
         self.kind = config.firewall;
-        self.interfaces = interfaces.to_vec();
-        self.always.clone_from(&config.always);
         Ok(())
     }
 

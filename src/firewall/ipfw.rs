@@ -24,9 +24,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::{Door, Network};
 
-use super::run;
 use super::sessions::{self, Session};
 use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
+use super::{filter, run};
 
 mod batch;
 mod canon;
@@ -42,6 +42,8 @@ use batch::{Batch, Table};
 use canon::Canon;
 use layout::{By, Layout, On, Rule};
 use tool::Tool;
+
+const NAME: &str = "ipfw";
 
 /// The most orders in one batch.
 const TOGETHER: usize = 4096;
@@ -188,17 +190,12 @@ impl Ipfw {
             return Some(not_established());
         };
         let Opening { door, address } = order.opening;
-        if layout.gate(door).is_none() {
-            return Some(Failure::Unexpected(format!(
-                "ipfw: the door numbered {door} opens nothing here"
-            )));
-        }
         if is_v4_compatible(address) {
             return Some(Failure::Unexpected(format!(
                 "ipfw takes no addresses like {address} (IPv4-compatible)"
             )));
         }
-        (order.what == What::Open { remaining: None }).then(endless)
+        filter::objection(NAME, order, layout.gate(door).is_some())
     }
 
     /// The openings with their ends, those left out that cannot stand here.
@@ -206,21 +203,21 @@ impl Ipfw {
         layout: &Layout,
         openings: &[(Opening, Option<Duration>)],
     ) -> Result<BTreeMap<Opening, Instant>, Failure> {
-        let now = Instant::now();
-        let mut ends = BTreeMap::new();
-        for &(opening, remaining) in openings {
-            if layout.gate(opening.door).is_some() && !is_v4_compatible(opening.address) {
-                let end = remaining.and_then(|remaining| now.checked_add(remaining));
-                ends.insert(opening, end.ok_or_else(endless)?);
-            }
-        }
-        Ok(ends)
+        filter::ends(NAME, openings, |opening| {
+            layout.gate(opening.door).is_some() && !is_v4_compatible(opening.address)
+        })
     }
 }
 
 impl Firewall for Ipfw {
     fn name(&self) -> &'static str {
-        "ipfw"
+        NAME
+    }
+
+    fn take_up(&mut self, interfaces: &[String], always: &[Network]) -> Result<(), Failure> {
+        self.on = On::new(interfaces)?;
+        self.always = always.to_vec();
+        Ok(())
     }
 
     fn establish(
@@ -262,22 +259,10 @@ impl Firewall for Ipfw {
 
     fn apply(&mut self, orders: &[Order]) {
         for orders in orders.chunks(TOGETHER) {
-            let mut failed = HashMap::new();
-            // Of several orders for one opening the last is the one that counts.
-            let mut last: BTreeMap<Opening, Order> = BTreeMap::new();
-            for order in orders {
-                match self.objection(order) {
-                    None => {
-                        last.insert(order.opening, *order);
-                    }
-                    Some(failure) => {
-                        failed.insert(order.opening, failure);
-                    }
-                }
-            }
+            let (latest, mut failed) = filter::latest(orders, |order| self.objection(order));
             // What is wrong with an administrator's table must not fail orders at others.
             let mut batches: BTreeMap<Option<Table>, Vec<Order>> = BTreeMap::new();
-            for order in last.into_values() {
+            for order in latest {
                 let layout = self.layout.as_ref();
                 let table = layout.and_then(|layout| theirs(layout, order.opening.door));
                 let table = table.cloned();
@@ -286,10 +271,7 @@ impl Firewall for Ipfw {
             for orders in batches.values() {
                 failed.extend(self.carry_out(orders));
             }
-            self.done.extend(orders.iter().map(|&order| Done {
-                order,
-                result: failed.get(&order.opening).cloned().map_or(Ok(()), Err),
-            }));
+            self.done.extend(filter::done(orders, &failed));
         }
     }
 
@@ -408,11 +390,7 @@ fn is_v4_compatible(address: IpAddr) -> bool {
 }
 
 fn not_established() -> Failure {
-    Failure::Unexpected("ipfw: nothing was established".to_owned())
-}
-
-fn endless() -> Failure {
-    Failure::Unexpected("ipfw: an opening needs an end".to_owned())
+    filter::not_established(NAME)
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::config::Door;
+use crate::config::{Door, Network};
 
 mod backends;
 pub mod command;
+mod filter;
 pub mod ipfw;
 pub mod live;
 pub mod memory;
@@ -121,6 +122,12 @@ impl Upkeep {
 pub trait Firewall: Send {
     /// The name that configuration and log know it by.
     fn name(&self) -> &'static str;
+
+    /// Takes up other interfaces, and other networks that pass every guard; they are in force
+    /// with the next [`Firewall::establish`].
+    fn take_up(&mut self, _interfaces: &[String], _always: &[Network]) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Makes guards, tables and sets stand as `doors` wants them, and exactly `openings` be in
     /// force, each for so long from now. At start, at a reload (`doors` then replaces what was

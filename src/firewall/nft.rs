@@ -30,9 +30,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Door, Network};
 
-use super::run;
 use super::sessions::{self, Session};
 use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
+use super::{filter, run};
 
 mod always;
 mod elements;
@@ -50,6 +50,7 @@ use script::Script;
 use table::{Key, Rule};
 use tool::Tool;
 
+const NAME: &str = "nft";
 const TABLE: &str = "postern";
 const CHAIN: &str = "input";
 const PRIORITY: i64 = -10;
@@ -215,17 +216,13 @@ impl Nft {
     }
 
     /// Admits the sessions that were established between the reading of the list and the
-    /// arrival of the guard; what they sent meanwhile, TCP sends again.
+    /// arrival of the guard.
     fn admit_latecomers(
         &mut self,
         layout: &Layout,
         listed: &BTreeSet<Session>,
     ) -> Result<(), Failure> {
-        let now = sessions::established(&layout.guarded)?;
-        let late: Vec<Session> = now
-            .into_iter()
-            .filter(|late| !listed.contains(late))
-            .collect();
+        let late = sessions::since(listed, &layout.guarded)?;
         let mut script = Script::default();
         elements::admit(&late, &mut script);
         if !script.is_empty() {
@@ -349,11 +346,8 @@ impl Nft {
         let Some(layout) = &self.layout else {
             return Some(not_established());
         };
-        if layout.gate(order.opening.door).is_none() {
-            return Some(not_here(order.opening.door));
-        }
-        (order.what == What::Open { remaining: None })
-            .then(|| Failure::Unexpected("nft: an opening needs an end".to_owned()))
+        let here = layout.gate(order.opening.door).is_some();
+        filter::objection(NAME, order, here)
     }
 
     /// The openings with their ends, those of doors that do not open here left out.
@@ -361,18 +355,9 @@ impl Nft {
         layout: &Layout,
         openings: &[(Opening, Option<Duration>)],
     ) -> Result<BTreeMap<Opening, Instant>, Failure> {
-        let now = Instant::now();
-        let mut ends = BTreeMap::new();
-        for &(opening, remaining) in openings {
-            if layout.gate(opening.door).is_some() {
-                let end = remaining.and_then(|remaining| now.checked_add(remaining));
-                let end = end.ok_or_else(|| {
-                    Failure::Unexpected("nft: an opening needs an end".to_owned())
-                })?;
-                ends.insert(opening, end);
-            }
-        }
-        Ok(ends)
+        filter::ends(NAME, openings, |opening| {
+            layout.gate(opening.door).is_some()
+        })
     }
 
     /// Takes away what is ours.
@@ -394,7 +379,13 @@ impl Nft {
 
 impl Firewall for Nft {
     fn name(&self) -> &'static str {
-        "nft"
+        NAME
+    }
+
+    fn take_up(&mut self, interfaces: &[String], always: &[Network]) -> Result<(), Failure> {
+        self.on = On::new(interfaces)?;
+        self.always = always.to_vec();
+        Ok(())
     }
 
     fn establish(
@@ -439,27 +430,11 @@ impl Firewall for Nft {
 
     fn apply(&mut self, orders: &[Order]) {
         for orders in orders.chunks(TOGETHER) {
-            let mut failed = HashMap::new();
-            // Of several orders for one opening the last is the one that counts.
-            let mut last: BTreeMap<Opening, Order> = BTreeMap::new();
-            for order in orders {
-                match self.objection(order) {
-                    None => {
-                        last.insert(order.opening, *order);
-                    }
-                    Some(failure) => {
-                        failed.insert(order.opening, failure);
-                    }
-                }
+            let (latest, mut failed) = filter::latest(orders, |order| self.objection(order));
+            if !latest.is_empty() {
+                failed.extend(self.carry_out(&latest));
             }
-            if !last.is_empty() {
-                let last: Vec<Order> = last.into_values().collect();
-                failed.extend(self.carry_out(&last));
-            }
-            self.done.extend(orders.iter().map(|&order| Done {
-                order,
-                result: failed.get(&order.opening).cloned().map_or(Ok(()), Err),
-            }));
+            self.done.extend(filter::done(orders, &failed));
         }
     }
 
@@ -503,11 +478,7 @@ impl Firewall for Nft {
 }
 
 fn not_established() -> Failure {
-    Failure::Unexpected("nft: nothing was established".to_owned())
-}
-
-fn not_here(door: u16) -> Failure {
-    Failure::Unexpected(format!("nft: the door numbered {door} opens nothing here"))
+    filter::not_established(NAME)
 }
 
 #[cfg(test)]

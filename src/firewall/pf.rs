@@ -26,12 +26,12 @@
 //! The kernel knows no end of an entry: a lease ends when this program, or `posternctl reap`,
 //! ends it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::config::{Door, Network};
 
+use super::filter::{self, all_of, some_of};
 use super::sessions::Session;
 use super::{Done, Failure, Firewall, Opening, Order, Upkeep, run};
 
@@ -47,6 +47,7 @@ use listing::Entry;
 use states::{History, Watch};
 use tool::Tool;
 
+const NAME: &str = "pf";
 const ANCHOR: &str = "postern";
 
 /// The most orders that are carried out in one go. pf takes 65535 addresses at a time
@@ -168,15 +169,9 @@ impl Pf {
         layout: &Layout,
         openings: &[(Opening, Option<Duration>)],
     ) -> Result<BTreeMap<Opening, Instant>, Failure> {
-        let now = Instant::now();
-        let mut ends = BTreeMap::new();
-        for &(opening, remaining) in openings {
-            if layout.gate(opening.door).is_some() {
-                let end = remaining.and_then(|remaining| now.checked_add(remaining));
-                ends.insert(opening, end.ok_or_else(no_end)?);
-            }
-        }
-        Ok(ends)
+        filter::ends(NAME, openings, |opening| {
+            layout.gate(opening.door).is_some()
+        })
     }
 
     /// Takes away our entries in tables of the administrator's that are in `old` but not in
@@ -222,7 +217,13 @@ impl Pf {
 
 impl Firewall for Pf {
     fn name(&self) -> &'static str {
-        "pf"
+        NAME
+    }
+
+    fn take_up(&mut self, interfaces: &[String], always: &[Network]) -> Result<(), Failure> {
+        self.on = On::new(interfaces)?;
+        self.always = always.to_vec();
+        Ok(())
     }
 
     fn establish(
@@ -266,27 +267,11 @@ impl Firewall for Pf {
 
     fn apply(&mut self, orders: &[Order]) {
         for orders in orders.chunks(TOGETHER) {
-            let mut failed = HashMap::new();
-            // Of several orders for one opening the last is the one that counts.
-            let mut last: BTreeMap<Opening, Order> = BTreeMap::new();
-            for order in orders {
-                match self.objection(order) {
-                    None => {
-                        last.insert(order.opening, *order);
-                    }
-                    Some(failure) => {
-                        failed.insert(order.opening, failure);
-                    }
-                }
+            let (latest, mut failed) = filter::latest(orders, |order| self.objection(order));
+            if !latest.is_empty() {
+                failed.extend(self.carry_out(&latest));
             }
-            if !last.is_empty() {
-                let last: Vec<Order> = last.into_values().collect();
-                failed.extend(self.carry_out(&last));
-            }
-            self.done.extend(orders.iter().map(|&order| Done {
-                order,
-                result: failed.get(&order.opening).cloned().map_or(Ok(()), Err),
-            }));
+            self.done.extend(filter::done(orders, &failed));
         }
     }
 
@@ -336,21 +321,6 @@ fn lines<'a>(rules: impl IntoIterator<Item = &'a str>) -> String {
     rules.into_iter().flat_map(|rule| [rule, "\n"]).collect()
 }
 
-/// All openings of a door.
-fn all_of(door: u16) -> std::ops::RangeInclusive<Opening> {
-    let of = |address: IpAddr| Opening { door, address };
-    of(IpAddr::from([0u8; 4]))..=of(IpAddr::from([0xffu8; 16]))
-}
-
-fn some_of<T: ToString>(items: &[T]) -> String {
-    const MOST: usize = 8;
-    let mut words: Vec<String> = items.iter().take(MOST).map(T::to_string).collect();
-    if let Some(more @ 1..) = items.len().checked_sub(MOST) {
-        words.push(format!("{more} more"));
-    }
-    words.join(", ")
-}
-
 fn no_table(gate: &Gate) -> Failure {
     let Gate { name, table, .. } = gate;
     Failure::Unexpected(match gate.ours {
@@ -362,10 +332,6 @@ fn no_table(gate: &Gate) -> Failure {
     })
 }
 
-fn no_end() -> Failure {
-    Failure::Unexpected("pf: an opening needs an end".to_owned())
-}
-
 fn not_established() -> Failure {
-    Failure::Unexpected("pf: nothing was established".to_owned())
+    filter::not_established(NAME)
 }

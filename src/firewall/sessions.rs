@@ -4,6 +4,7 @@
 //! Connection tracking alone cannot promise that: it may not have been in use before, it may
 //! be flushed, and a session that it never saw begin is new to it. The sockets are the truth.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Failure;
@@ -43,6 +44,14 @@ pub fn established(ports: &[u16]) -> Result<Vec<Session>, Failure> {
     sessions.retain(|session| !session.is_loopback());
     sessions.sort_unstable();
     sessions.dedup();
+    Ok(sessions)
+}
+
+/// Those of [`established`] that are not in an earlier list of it: a guard that was made in
+/// between may have kept them out, but what they sent meanwhile, TCP sends again.
+pub fn since(listed: &BTreeSet<Session>, ports: &[u16]) -> Result<Vec<Session>, Failure> {
+    let mut sessions = established(ports)?;
+    sessions.retain(|session| !listed.contains(session));
     Ok(sessions)
 }
 

@@ -9,7 +9,7 @@ use super::super::mistake::{Places, Spot, Wrong};
 use super::super::{Action, Commands, Door, Knock, Pass, bounds};
 use super::keys::Kind;
 use super::reader::{Field, Reader, Table, dotted};
-use super::{Across, door_name, joined, knock, length, opens};
+use super::{Across, door_name, interfaces, joined, knock, length, opens};
 
 /// Keys of doors that open ports, and of doors that run commands.
 const OF_OPENS: [&str; 8] = [
@@ -92,7 +92,10 @@ pub(super) fn read(
         None => Some(numbers.map_or(bounds::MAX_LEASES, |n| n.min(bounds::MAX_LEASES))),
     };
     let on = match table.get("on") {
-        Some(field) => opens::on(reader, &field, &across.interfaces),
+        Some(field) => {
+            let without = "for all that are listened at";
+            interfaces(reader, &field, without, &across.interfaces)
+        }
         None => Some(Vec::new()),
     };
     across.on = on.clone().unwrap_or_default();

@@ -7,8 +7,8 @@ use toml::de::DeValue;
 
 use super::super::mistake::{Places, Spot, Wrong, quote};
 use super::super::{FirewallKind, Guard, Network, Opens, Pass, Port, To, bounds};
+use super::length;
 use super::reader::{Field, Reader, Table};
-use super::{interface_name, length};
 
 /// Words that pf.conf(5) keeps for itself, and so no table's names.
 const PF_WORDS: [&str; 8] = ["all", "any", "nat", "rdr", "binat", "pass", "block", "self"];
@@ -379,42 +379,6 @@ pub(super) fn always(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<N
     networks.sort_unstable();
     networks.dedup();
     Some(networks)
-}
-
-/// `on`; `listened`: what `interface` says, empty if that is not known.
-pub(super) fn on(
-    reader: &Reader<'_>,
-    field: &Field<'_, '_>,
-    listened: &[String],
-) -> Option<Vec<String>> {
-    const RIGHT: &str = "write the name of an interface, or a list of names";
-    let items = match field.value {
-        DeValue::Array(_) => reader.list(field, RIGHT)?,
-        _ => vec![field.clone()],
-    };
-    if !bounds::INTERFACES.contains(&items.len()) {
-        let what = length(items.len(), "interfaces");
-        let right = format!(
-            "write 1 to {}, or leave the key out for all that are listened at",
-            bounds::INTERFACES.end()
-        );
-        reader.refuse(field, Wrong::new(what, right));
-        return None;
-    }
-    let mut names: Vec<String> = Vec::new();
-    for item in &items {
-        let name = reader.text(item, RIGHT);
-        let name = name.and_then(|name| reader.kept(item, interface_name(name).map(|()| name)))?;
-        if !listened.is_empty() && !listened.iter().any(|known| known == name) {
-            let what = format!("nobody listens at {}", quote(name));
-            let right = "name interfaces that interface names";
-            reader.refuse(item, Wrong::new(what, right));
-        }
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
-    }
-    Some(names)
 }
 
 fn ports(

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use crate::config::Network;
 
+use super::super::filter::{all_of, some_of};
 use super::super::{Failure, Opening};
 use super::batch::{Holds, Table, host};
-use super::layout::{By, Gate, Layout};
+use super::layout::{By, Gate};
 use super::listing::{Contents, Found};
-use super::plan::{Plan, Wanted, about, some_of};
+use super::plan::{Plan, Wanted, about};
 
 /// Makes the tables that are missing; says which cannot be used as they are.
 pub fn tables(found: &Found, wanted: &Wanted, plan: &mut Plan) {
@@ -113,7 +114,7 @@ fn openings(
             }
         }
     }
-    for (opening, &end) in wanted.ends.range(Layout::all_of(door)) {
+    for (opening, &end) in wanted.ends.range(all_of(door)) {
         let address = opening.address;
         if plan.foreign.contains(opening) {
             continue;

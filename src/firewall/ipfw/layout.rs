@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 
-use crate::config::{Action, Door, Network, Opens, Pass, Port, Protocol, To};
+use crate::config::{Action, Door, Network, Opens, Pass, Protocol, To};
 
+use super::super::filter::{self, numbers};
 use super::super::sessions::Session;
 use super::super::{Failure, Opening};
 use super::batch::{Holds, Interface, LONGEST_LINE, Name, OURS, Table};
@@ -39,20 +40,14 @@ pub enum On {
 impl On {
     /// From names as the configuration has them; `any` among them or none at all: all.
     pub fn new(names: &[String]) -> Result<On, Failure> {
-        if names.is_empty() || names.iter().any(|name| name == "any") {
-            return Ok(On::Any);
-        }
-        let interface = |name: &String| {
+        let interface = |name: &str| {
             Interface::new(name).ok_or_else(|| {
                 Failure::Unexpected(format!(
                     "ipfw: interface {name:?}: not a name that ipfw takes for one interface"
                 ))
             })
         };
-        let mut these = names.iter().map(interface).collect::<Result<Vec<_>, _>>()?;
-        these.sort();
-        these.dedup();
-        Ok(On::These(these))
+        Ok(filter::interfaces(names, interface)?.map_or(On::Any, On::These))
     }
 
     fn text(&self) -> String {
@@ -362,19 +357,6 @@ impl Layout {
         texts.dedup();
         texts
     }
-
-    /// All openings of this door among others, in order.
-    pub fn all_of(door: u16) -> RangeInclusive<Opening> {
-        let lowest = IpAddr::from([0u8; 4]);
-        let highest = IpAddr::from([0xffu8; 16]);
-        Opening {
-            door,
-            address: lowest,
-        }..=Opening {
-            door,
-            address: highest,
-        }
-    }
 }
 
 fn too_long(text: &str) -> bool {
@@ -395,17 +377,6 @@ fn destination(to: To) -> String {
         To::Any => "any".to_owned(),
         To::Network(network) => network.to_string(),
     }
-}
-
-fn numbers(ports: &[Port], protocol: Protocol) -> Vec<u16> {
-    let mut numbers: Vec<u16> = ports
-        .iter()
-        .filter(|port| port.protocol == protocol)
-        .map(|port| port.number)
-        .collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    numbers
 }
 
 fn list(ports: &[u16]) -> String {

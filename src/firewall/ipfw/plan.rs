@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::super::filter::{all_of, some_of};
 use super::super::sessions::Session;
 use super::super::{Failure, Opening};
 use super::batch::{Batch, Name, Table};
@@ -289,7 +290,7 @@ fn leases(
         let rules = forms.iter().map(|f| Due::lease(number, f, address, until));
         due.insert(number, rules.collect());
     };
-    for (opening, &end) in wanted.ends.range(Layout::all_of(door)) {
+    for (opening, &end) in wanted.ends.range(all_of(door)) {
         let address = opening.address;
         let rules = stand.remove(&address).unwrap_or_default();
         let right = rules.iter().find(|(_, until)| about(*until, end));
@@ -377,16 +378,6 @@ impl Plan {
             self.mended.push(format!("door {door}: {what}: {who}"));
         }
     }
-}
-
-/// The first few of many, in words.
-pub fn some_of<T: ToString>(items: &[T]) -> String {
-    const MOST: usize = 8;
-    let mut words: Vec<String> = items.iter().take(MOST).map(T::to_string).collect();
-    if let Some(more @ 1..) = items.len().checked_sub(MOST) {
-        words.push(format!("{more} more"));
-    }
-    words.join(", ")
 }
 
 /// What somebody else wrote, fit for a log line.

@@ -140,17 +140,13 @@ impl Ipfw {
     }
 
     /// Admits the sessions that were established between the reading of the list and the
-    /// arrival of the guard; what they sent meanwhile, TCP sends again.
+    /// arrival of the guard.
     fn admit_latecomers(
         &mut self,
         layout: &Layout,
         listed: &BTreeSet<Session>,
     ) -> Result<(), Failure> {
-        let now = sessions::established(&layout.guarded)?;
-        let late: Vec<Session> = now
-            .into_iter()
-            .filter(|late| !listed.contains(late))
-            .collect();
+        let late = sessions::since(listed, &layout.guarded)?;
         let mut batch = Batch::default();
         for session in &late {
             batch.admit(&Table::running(), session);

@@ -1,19 +1,12 @@
 //! ipfw(8) itself.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use super::super::Failure;
-use super::super::run::{self, Keep, Program};
+use super::super::{Failure, filter, run};
 use super::batch::{Batch, Table};
 use super::layout::Rule;
 use super::listing::{self, Found, Rules};
 
-/// How long ipfw may take.
-const LIMIT: Duration = Duration::from_secs(10);
-/// The longest listing of our rules and tables that is read: some hundred thousand entries.
-const MOST: usize = 64 << 20;
 /// A batch that comes through its standard input.
 const BATCH: &str = "/dev/stdin";
 /// How much of the line at fault a failure shows.
@@ -23,12 +16,9 @@ const NO_TABLE: &str = "failed to request table info: No such process";
 /// ENOPROTOOPT: nobody in the kernel takes ipfw's options.
 const NOT_LOADED: &str = "Protocol not available";
 
-/// The program, wherever it is.
+/// ipfw.
 #[derive(Debug)]
-pub struct Tool {
-    path: String,
-    program: Option<PathBuf>,
-}
+pub struct Tool(filter::Tool);
 
 /// What a batch printed, up to its end or its failure.
 struct Ran {
@@ -43,59 +33,22 @@ struct Failed {
 }
 
 impl Tool {
-    /// ipfw, looked for in these directories; again when it is needed if it is not there.
+    /// ipfw, looked for in these directories.
     pub fn new(path: &str) -> Tool {
-        Tool {
-            path: path.to_owned(),
-            program: run::find("ipfw", path),
-        }
+        Tool(filter::Tool::new("ipfw", path))
     }
 
     fn run(&mut self, args: &[&str], batch: &Batch) -> Result<Ran, Failure> {
-        if self.program.is_none() {
-            self.program = run::find("ipfw", &self.path);
-        }
-        let Some(path) = &self.program else {
-            return Err(Failure::NotRun {
-                command: "ipfw".to_owned(),
-                why: format!("not found in {}", self.path),
-            });
-        };
-        let command = run::shown(path, args);
-        let ended = run::run(&Program {
-            path,
-            args,
-            env: &run::FILTER_ENV,
-            stdin: batch.as_str().as_bytes(),
-            stdout: Keep::First(MOST),
-            stderr: Some(Keep::First(run::KEPT)),
-            limit: LIMIT,
-        });
-        let ended = match ended {
-            Ok(ended) => ended,
-            Err(error) => {
-                self.program = None;
-                return Err(run::not_run(command, &error));
-            }
-        };
-        let status = ended.status.ok_or(Failure::TooSlow {
-            command: command.clone(),
-            limit: LIMIT,
-        })?;
-        if ended.cut {
-            return Err(Failure::Unexpected(format!(
-                "{command}: printed more than was looked for"
-            )));
-        }
-        let stdout = String::from_utf8_lossy(&ended.stdout).into_owned();
-        let failed = (!status.success()).then(|| {
-            let said = run::on_one_line(&ended.stderr);
+        let ran = self.0.run(args, batch.as_str().as_bytes())?;
+        let stdout = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let failed = (!ran.status.success()).then(|| {
+            let said = run::on_one_line(&ran.stderr);
             let line = line_at_fault(&said);
             let failure = match said.contains(NOT_LOADED) {
                 true => not_loaded(),
                 false => Failure::Refused {
-                    command,
-                    status: run::in_words(status),
+                    command: ran.command,
+                    status: run::in_words(ran.status),
                     output: with_line(said, line, batch),
                 },
             };

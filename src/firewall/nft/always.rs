@@ -2,9 +2,10 @@
 
 use crate::config::Network;
 
+use super::super::filter::some_of;
 use super::ALWAYS_4;
 use super::elements::{MARKED, change, plain};
-use super::plan::{Plan, Wanted, some_of};
+use super::plan::{Plan, Wanted};
 use super::script::Script;
 use super::table::{Key, Set};
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::config::{Action, Door, Network, Opens, Port, Protocol};
 
+use super::super::filter::{self, numbers};
 use super::super::sessions::Session;
 use super::super::{Failure, Opening};
 use super::script::{Interface, Name, Part, Script};
@@ -26,17 +27,11 @@ pub enum On {
 impl On {
     /// From names as the configuration has them; `any` among them or none at all: all.
     pub fn new(names: &[String]) -> Result<On, Failure> {
-        if names.is_empty() || names.iter().any(|name| name == "any") {
-            return Ok(On::Any);
-        }
-        let interface = |name: &String| {
+        let interface = |name: &str| {
             Interface::new(name)
                 .ok_or_else(|| Failure::Unexpected(format!("interface {name:?}: no such name")))
         };
-        let mut these = names.iter().map(interface).collect::<Result<Vec<_>, _>>()?;
-        these.sort();
-        these.dedup();
-        Ok(On::These(these))
+        Ok(filter::interfaces(names, interface)?.map_or(On::Any, On::These))
     }
 
     /// These and those.
@@ -414,17 +409,6 @@ fn outermost(networks: &[Network]) -> Vec<Network> {
     outermost.sort_unstable();
     outermost.dedup();
     outermost
-}
-
-fn numbers(ports: &[Port], protocol: Protocol) -> Vec<u16> {
-    let mut numbers: Vec<u16> = ports
-        .iter()
-        .filter(|port| port.protocol == protocol)
-        .map(|port| port.number)
-        .collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    numbers
 }
 
 fn word(protocol: Protocol) -> &'static str {

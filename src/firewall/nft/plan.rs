@@ -1,9 +1,10 @@
 //! What stands and what should -> the one transaction that makes the one into the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::super::filter::{all_of, some_of};
 use super::super::sessions::Session;
 use super::super::{Failure, Opening};
 use super::always;
@@ -413,19 +414,6 @@ fn sessions(
     }
 }
 
-/// All openings of a door.
-fn all_of(door: u16) -> std::ops::RangeInclusive<Opening> {
-    let lowest = IpAddr::from([0u8; 4]);
-    let highest = IpAddr::from([0xffu8; 16]);
-    Opening {
-        door,
-        address: lowest,
-    }..=Opening {
-        door,
-        address: highest,
-    }
-}
-
 /// Whether an element ends within a second of when it should. nft tells whole seconds, rounded
 /// down, and told them up to `slack` ago.
 fn about(element: Element, remaining: Duration, slack: Duration) -> bool {
@@ -436,14 +424,4 @@ fn about(element: Element, remaining: Duration, slack: Duration) -> bool {
     let expires = Duration::from_secs(expires);
     (remaining + slack).saturating_add(second) >= expires
         && remaining < expires.saturating_add(2 * second)
-}
-
-/// The first few of them, for a log line.
-pub fn some_of<T: ToString>(addresses: &[T]) -> String {
-    const MOST: usize = 8;
-    let mut words: Vec<String> = addresses.iter().take(MOST).map(T::to_string).collect();
-    if let Some(more @ 1..) = addresses.len().checked_sub(MOST) {
-        words.push(format!("{more} more"));
-    }
-    words.join(", ")
 }

@@ -1,59 +1,22 @@
 //! nft(8) itself.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use super::super::Failure;
-use super::super::run::{self, Keep, Program};
+use super::super::{Failure, filter, run};
 use super::TABLE;
 use super::script::Script;
 use super::table::Table;
 
-/// How long nft may take.
-const LIMIT: Duration = Duration::from_secs(10);
-/// The longest listing of our table that is read: some hundred thousand elements.
-const MOST: usize = 64 << 20;
-
-/// The program, wherever it is.
+/// nft.
 #[derive(Debug)]
-pub struct Tool {
-    path: String,
-    program: Option<PathBuf>,
-}
+pub struct Tool(filter::Tool);
 
 impl Tool {
-    /// nft, looked for in these directories; again when it is needed if it is not there.
+    /// nft, looked for in these directories.
     pub fn new(path: &str) -> Tool {
-        Tool {
-            path: path.to_owned(),
-            program: run::find("nft", path),
-        }
+        Tool(filter::Tool::new("nft", path))
     }
 
     fn run(&mut self, args: &[&str], stdin: &[u8]) -> Result<Vec<u8>, Failure> {
-        if self.program.is_none() {
-            self.program = run::find("nft", &self.path);
-        }
-        let Some(path) = &self.program else {
-            return Err(Failure::NotRun {
-                command: "nft".to_owned(),
-                why: format!("not found in {}", self.path),
-            });
-        };
-        let nft = Program {
-            path,
-            args,
-            env: &run::FILTER_ENV,
-            stdin,
-            stdout: Keep::First(MOST),
-            stderr: Some(Keep::First(run::KEPT)),
-            limit: LIMIT,
-        };
-        let ended = run::checked(&nft, errors);
-        if matches!(ended, Err(Failure::NotRun { .. })) {
-            self.program = None;
-        }
-        Ok(ended?.stdout)
+        Ok(self.0.run(args, stdin)?.accepted(errors)?.stdout)
     }
 
     /// One transaction.

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use crate::config::{Port, Protocol};
 
+use super::super::filter::some_of;
 use super::super::sessions::{self, Session};
 use super::super::{Failure, Opening, Upkeep};
 use super::layout::{ALWAYS, DOOR, Layout};
 use super::listing::{self, Entry, Rules};
 use super::states::{self, Watch};
-use super::{ANCHOR, Pf, lines, some_of};
+use super::{ANCHOR, Pf, lines};
 
 impl Pf {
     /// Makes of our anchor what it should be.
@@ -269,7 +270,7 @@ impl Pf {
     }
 
     /// Admits the sessions that were established between the reading of the list and the
-    /// arrival of the guard; what they sent meanwhile, TCP sends again.
+    /// arrival of the guard.
     fn admit_latecomers(
         &mut self,
         layout: &Layout,
@@ -277,8 +278,7 @@ impl Pf {
         mut running: Vec<String>,
         strangers: &[String],
     ) -> Result<(), Failure> {
-        let mut late = BTreeSet::from_iter(sessions::established(&layout.guarded)?);
-        late.retain(|session| !listed.contains(session));
+        let late = BTreeSet::from_iter(sessions::since(listed, &layout.guarded)?);
         if late.is_empty() {
             return Ok(());
         }

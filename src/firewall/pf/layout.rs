@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Action, Door, Network, Opens, Pass, Port, Protocol, To};
 
-use super::super::Failure;
 use super::super::sessions::Session;
+use super::super::{Failure, filter};
 
 /// The table of those who pass every guard.
 pub const ALWAYS: &str = "always";
@@ -24,25 +24,22 @@ pub struct On(Vec<String>);
 impl On {
     /// From names as the configuration has them; `any` among them or none at all: all.
     pub fn new(names: &[String]) -> Result<On, Failure> {
-        if names.is_empty() || names.iter().any(|name| name == "any") {
-            return Ok(On(vec!["! lo0".to_owned()]));
-        }
         // IFNAMSIZ is 16 with its NUL; pf.conf(5) reads these as one word.
-        let fits = |name: &&String| {
+        let fits = |name: &str| {
             (1..=15).contains(&name.len())
                 && name.starts_with(|c: char| c.is_ascii_alphabetic())
                 && name
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"._-:@+".contains(&b))
         };
-        if let Some(name) = names.iter().find(|name| !fits(name)) {
-            return Err(Failure::Unexpected(format!(
+        let interface = |name: &str| match fits(name) {
+            true => Ok(name.to_owned()),
+            false => Err(Failure::Unexpected(format!(
                 "interface {name:?}: no such name"
-            )));
-        }
-        Ok(On(BTreeSet::from_iter(names.iter().cloned())
-            .into_iter()
-            .collect()))
+            ))),
+        };
+        let these = filter::interfaces(names, interface)?;
+        Ok(On(these.unwrap_or_else(|| vec!["! lo0".to_owned()])))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use super::super::{Failure, Opening, Order, What};
+use super::super::{Failure, Opening, Order, What, filter};
 use super::layout::{Gate, Layout};
 use super::listing::Entry;
-use super::{Pf, no_end, no_table, not_established};
+use super::{NAME, Pf, no_table, not_established};
 
 impl Pf {
     /// Looks whether our rules and tables stand, and mends them if they do not.
@@ -144,12 +144,7 @@ impl Pf {
         let Some(layout) = &self.layout else {
             return Some(not_established());
         };
-        let door = order.opening.door;
-        if layout.gate(door).is_none() {
-            return Some(Failure::Unexpected(format!(
-                "pf: the door numbered {door} opens nothing here"
-            )));
-        }
-        (order.what == What::Open { remaining: None }).then(no_end)
+        let here = layout.gate(order.opening.door).is_some();
+        filter::objection(NAME, order, here)
     }
 }

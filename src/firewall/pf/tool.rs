@@ -1,60 +1,25 @@
 //! pfctl(8) itself.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use super::super::Failure;
-use super::super::run::{self, Ended, Keep, Program};
+use super::super::filter::{self, Ran};
+use super::super::{Failure, run};
 use super::ANCHOR;
 use super::layout::Gate;
 use super::listing::{self, Entry, Rules, State, Status};
 
-/// How long pfctl may take.
-const LIMIT: Duration = Duration::from_secs(10);
-/// The longest listing that is read: some hundred thousand states.
-const MOST: usize = 64 << 20;
-
-/// The program, wherever it is.
+/// pfctl.
 #[derive(Debug)]
-pub struct Tool {
-    path: String,
-    program: Option<PathBuf>,
-}
+pub struct Tool(filter::Tool);
 
 impl Tool {
-    /// pfctl, looked for in these directories; again when it is needed if it is not there.
+    /// pfctl, looked for in these directories.
     pub fn new(path: &str) -> Tool {
-        Tool {
-            path: path.to_owned(),
-            program: run::find("pfctl", path),
-        }
+        Tool(filter::Tool::new("pfctl", path))
     }
 
-    fn run(&mut self, args: &[&str], stdin: &[u8]) -> Result<Ended, Failure> {
-        if self.program.is_none() {
-            self.program = run::find("pfctl", &self.path);
-        }
-        let Some(path) = &self.program else {
-            return Err(Failure::NotRun {
-                command: "pfctl".to_owned(),
-                why: format!("not found in {}", self.path),
-            });
-        };
-        let pfctl = Program {
-            path,
-            args,
-            env: &run::FILTER_ENV,
-            stdin,
-            stdout: Keep::First(MOST),
-            stderr: Some(Keep::First(run::KEPT)),
-            limit: LIMIT,
-        };
-        let ended = run::checked(&pfctl, words);
-        if matches!(ended, Err(Failure::NotRun { .. })) {
-            self.program = None;
-        }
-        ended
+    fn run(&mut self, args: &[&str], stdin: &[u8]) -> Result<Ran, Failure> {
+        self.0.run(args, stdin)?.accepted(words)
     }
 
     fn read(&mut self, args: &[&str]) -> Result<String, Failure> {
