@@ -139,11 +139,6 @@ impl Voice {
         }
     }
 
-    /// Whether attempts are told of without being asked to.
-    pub fn tells_attempts(self) -> bool {
-        self == Voice::Knockd
-    }
-
     /// An attempt that has not opened its door.
     pub fn step(self, step: Step, door: &str, address: IpAddr, stage: u8) -> Option<Line> {
         let text = match (self, step) {

@@ -31,7 +31,7 @@ impl Monitor {
             avoid: self.doors.opened_ports(),
             addresses: self.addresses(),
             attempts: ATTEMPTS,
-            tell_all: self.options.verbose || self.options.voice.tells_attempts(),
+            tell_all: self.options.verbose,
             uid: self.user.uid,
             gid: self.user.gid,
             root: self.doors.config.state.join("empty").display().to_string(),

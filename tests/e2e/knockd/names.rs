@@ -40,6 +40,8 @@ fn the_log_is_knockds() {
          Start_Command = echo open %IP% >> {DIR}/ran\nCmd_Timeout = 1\n\
          Stop_Command = echo close %IP% >> {DIR}/ran\n\
          [fail]\nSequence = 7100,7101\nCommand = echo sorry; exit 3\n\
+         [open]\nSequence = 7300,7301,7302\nCommand = true\n\
+         [close]\nSequence = 7302,7301,7300\nCommand = true\n\
          [six]\nSequence = 7200\nCommand = echo four %IP% >> {DIR}/ran\n\
          Command_6 = echo six %IP% >> {DIR}/ran\n"
     );
@@ -68,6 +70,11 @@ fn the_log_is_knockds() {
     wait(&both, "close 10.66.0.11");
     wire.knock(client, to, &[syn(7100), syn(7101)]);
     wait(&both, "(3)");
+    // The last step of the one is the first of the other.
+    wire.knock(client, to, &[7300, 7301, 7302].map(syn));
+    wait(&both, "open: running command");
+    wire.knock(client, to, &[7302, 7301, 7300].map(syn));
+    wait(&both, "close: running command");
     wire.knock(client_6, to_6, &[syn(7200)]);
     wait(&both, "six fd66::11");
     // knockd sees that time is up when the next packet comes.
