@@ -16,30 +16,16 @@ use postern::config::{
 };
 use proptest::prelude::*;
 
+#[path = "common/golden.rs"]
+mod golden;
+
+use golden::name;
+
 /// What the golden files take for the ports of this machine's services.
 const LIVE: &str = "7777/tcp";
 
 fn files(directory: &str) -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/config")
-        .join(directory);
-    let mut files: Vec<PathBuf> = fs::read_dir(&directory)
-        .expect("tests/config is there")
-        .map(|entry| entry.expect("readable").path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
-        .collect();
-    files.sort();
-    assert!(!files.is_empty());
-    files
-}
-
-fn name(path: &Path) -> &str {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .expect("plain names")
+    golden::files(&golden::directory("config").join(directory), "toml")
 }
 
 /// All that people would be told about a file.
@@ -62,28 +48,8 @@ fn told(path: &Path) -> String {
 }
 
 #[test]
-fn golden() {
-    let bless = std::env::var_os("POSTERN_BLESS").is_some();
-    let mut differ = String::new();
-    for path in files("") {
-        let told = told(&path);
-        let out = path.with_extension("out");
-        if bless {
-            fs::write(&out, &told).expect("writable");
-            continue;
-        }
-        let wanted = fs::read_to_string(&out).unwrap_or_default();
-        if told != wanted {
-            let name = name(&path);
-            write!(
-                differ,
-                "--- {name}: wanted\n{wanted}--- {name}: told\n{told}"
-            )
-            .expect("a string takes it");
-        }
-        assert!(!told.is_empty(), "{} is a good file", path.display());
-    }
-    assert!(differ.is_empty(), "\n{differ}");
+fn all_that_is_told() {
+    golden::hold(&files(""), told);
 }
 
 #[test]
@@ -102,10 +68,7 @@ fn good_files_have_no_mistakes() {
 #[test]
 fn every_message_is_golden() {
     let all: String = files("").iter().map(|path| told(path)).collect();
-    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/messages");
-    let list = fs::read_to_string(list).expect("readable");
-    let absent: Vec<&str> = list.lines().filter(|part| !all.contains(part)).collect();
-    assert!(absent.is_empty(), "in no golden file: {absent:#?}");
+    golden::every_message(&golden::directory("config"), &all);
 }
 
 fn read_good(name: &str) -> Config {

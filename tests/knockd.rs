@@ -16,25 +16,17 @@ use postern::config::{
 };
 use proptest::prelude::*;
 
+#[path = "common/golden.rs"]
+mod golden;
+
+use golden::name;
+
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/knockd")
+    golden::directory("knockd")
 }
 
 fn files() -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory()).expect("tests/knockd is there");
-    let paths = entries.map(|entry| entry.expect("readable").path());
-    let mut files: Vec<PathBuf> = paths
-        .filter(|path| path.extension().is_some_and(|e| e == "conf"))
-        .collect();
-    files.sort();
-    assert!(!files.is_empty());
-    files
-}
-
-fn name(path: &Path) -> &str {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .expect("plain names")
+    golden::files(&directory(), "conf")
 }
 
 /// All that people would be told about a file, and given for it.
@@ -59,27 +51,8 @@ fn told(path: &Path) -> String {
 }
 
 #[test]
-fn golden() {
-    let bless = std::env::var_os("POSTERN_BLESS").is_some();
-    let mut differ = String::new();
-    for path in files() {
-        let told = told(&path);
-        let out = path.with_extension("out");
-        if bless {
-            fs::write(&out, &told).expect("writable");
-            continue;
-        }
-        let wanted = fs::read_to_string(&out).unwrap_or_default();
-        if told != wanted {
-            let name = name(&path);
-            write!(
-                differ,
-                "--- {name}: wanted\n{wanted}--- {name}: told\n{told}"
-            )
-            .expect("a string takes it");
-        }
-    }
-    assert!(differ.is_empty(), "\n{differ}");
+fn all_that_is_told() {
+    golden::hold(&files(), told);
 }
 
 /// Every message that the reader, or the check for a knockd.conf, can make stands in a golden
@@ -89,9 +62,7 @@ fn every_message_is_golden() {
     // Comments of what is made are broken where lines end.
     let all: String = files().iter().map(|path| told(path)).collect();
     let all = all.replace("\n# ", " ") + &all;
-    let list = fs::read_to_string(directory().join("messages")).expect("readable");
-    let absent: Vec<&str> = list.lines().filter(|part| !all.contains(part)).collect();
-    assert!(absent.is_empty(), "in no golden file: {absent:#?}");
+    golden::every_message(&directory(), &all);
 }
 
 fn read(name: &str) -> Config {
