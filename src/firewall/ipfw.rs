@@ -6,7 +6,7 @@
 //!
 //! 1. who needs no knock (`always`), from the table `postern_always`: pass;
 //! 2. sessions known by their four numbers, from the kernel's list of sockets (see
-//!    [`super::sessions`]) and in the table `postern_running`: pass;
+//!    [`super::sessions`]) and in the table `postern_running`: pass, unless the packet is a SYN;
 //! 3. the guard: deny.
 //!
 //! Before it, at lower numbers, stand the doors' pass rules: one for each door on its table

@@ -47,7 +47,7 @@ fn start<'n>(net: &'n Net, firewall: &str, doors: &[Door]) -> Daemon<'n> {
 
 const PASS: &str = "00101 allow tcp from table(postern_ssh) to me 22 in recv eth0 setup \
                     keep-state :postern_ssh // postern:ssh\n";
-const GUARD: &str = "00102 allow tcp from any to me 22 in recv eth0 flow \
+const GUARD: &str = "00102 allow tcp from any to me 22 in recv eth0 established flow \
                      table(postern_running) // postern: running\n\
                      00102 deny tcp from any to me 22 in recv eth0 // postern: guard\n";
 

@@ -15,7 +15,7 @@ line() {
         always) echo "$guard_at allow tcp from table(postern_always) to me 22 in recv $srv_if" \
             "// postern: always" ;;
         running) echo "$guard_at allow tcp from any to me 22 in recv $srv_if" \
-            "flow table(postern_running) // postern: running" ;;
+            "established flow table(postern_running) // postern: running" ;;
         guard) echo "$guard_at deny tcp from any to me 22 in recv $srv_if // postern: guard" ;;
         udp-pass) echo "00101 allow udp from table(postern_dns) to me 53 in recv $srv_if" \
             "keep-state :postern_dns // postern:dns" ;;

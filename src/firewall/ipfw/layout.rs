@@ -291,7 +291,7 @@ impl Layout {
                 }
                 if *protocol == Protocol::Tcp {
                     running.push(rule(format!(
-                        "allow tcp from any to {to} {ports} {on} flow table({}) // {RUNNING}",
+                        "allow tcp from any to {to} {ports} {on} established flow table({}) // {RUNNING}",
                         Table::running().name()
                     )));
                 }

@@ -66,7 +66,7 @@ fn guards_of_one_number_are_one_rule() {
     ];
     let layout = laid(&doors, &["192.0.2.1".parse().unwrap()]).unwrap();
     let rules = shown(&layout);
-    let running = "flow table(postern_running) // postern: running";
+    let running = "established flow table(postern_running) // postern: running";
     let expected = [
         "110 allow tcp from table(postern_always) to me 22,990 // postern: always".to_owned(),
         "110 allow tcp from table(postern_always) to any 443 // postern: always".to_owned(),

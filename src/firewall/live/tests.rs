@@ -44,7 +44,7 @@ const OPEN: &str = "\
 
 const OURS: &str = "\
 00101 set 31 allow tcp from table(postern_ssh) to me 22 in recv xl0 setup keep-state :postern_ssh // postern:ssh
-00102 set 31 allow tcp from any to me 22 in recv xl0 flow table(postern_running) // postern: running
+00102 set 31 allow tcp from any to me 22 in recv xl0 established flow table(postern_running) // postern: running
 00102 set 31 deny tcp from any to me 22 in recv xl0 // postern: guard
 ";
 

@@ -4,7 +4,7 @@ use super::*;
 
 const PASS: &str = "00101 allow tcp from table(postern_ssh) to me 22 in recv xl0 setup \
                     keep-state :postern_ssh // postern:ssh\n";
-const RUNNING: &str = "00102 allow tcp from any to me 22 in recv xl0 flow \
+const RUNNING: &str = "00102 allow tcp from any to me 22 in recv xl0 established flow \
                        table(postern_running) // postern: running\n";
 const GUARD: &str = "00102 deny tcp from any to me 22 in recv xl0 // postern: guard\n";
 
