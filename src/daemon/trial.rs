@@ -37,10 +37,6 @@ impl Key {
             FirewallKind::Memory => "memory",
             FirewallKind::None => "none",
         };
-        let protocol = match port.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
         let to = match to {
             To::Me => "me".to_owned(),
             To::Any => "any".to_owned(),
@@ -55,10 +51,7 @@ impl Key {
             false => on.iter().map(String::as_str).collect(),
         };
         let on = Vec::from_iter(on).join(" ");
-        Key(format!(
-            "{firewall} {}/{protocol} to {to} on {on}",
-            port.number
-        ))
+        Key(format!("{firewall} {port} to {to} on {on}"))
     }
 }
 

@@ -280,27 +280,23 @@ fn place(on: &str, port: Port, to: To) -> Place {
 impl Place {
     fn pass(&self, table: &str, state: &str, label: &str) -> String {
         let Place { on, port, to } = self;
-        let (protocol, flags) = match port.protocol {
-            Protocol::Tcp => ("tcp", "flags S/SA "),
-            Protocol::Udp => ("udp", ""),
+        let Port { protocol, number } = port;
+        let flags = match protocol {
+            Protocol::Tcp => "flags S/SA ",
+            Protocol::Udp => "",
         };
         format!(
-            "pass in quick on {on} proto {protocol} from <{table}> to {to} port {} {flags}{state} \
-             label \"{label}\"",
-            port.number
+            "pass in quick on {on} proto {protocol} from <{table}> to {to} port {number} \
+             {flags}{state} label \"{label}\""
         )
     }
 
     fn guard(&self) -> String {
         let Place { on, port, to } = self;
-        let protocol = match port.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
+        let Port { protocol, number } = port;
         format!(
-            "block drop in quick on {on} proto {protocol} from any to {to} port {} label \
-             \"{GUARD}\"",
-            port.number
+            "block drop in quick on {on} proto {protocol} from any to {to} port {number} label \
+             \"{GUARD}\""
         )
     }
 }
