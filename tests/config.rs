@@ -157,6 +157,7 @@ fn every_key_is_read() {
     assert_eq!(config.log, LogTo::File("/var/log/postern.log".into()));
     assert_eq!(config.firewall, FirewallKind::Memory);
     assert_eq!(config.user.as_deref(), Some("_knocker"));
+    assert_eq!(config.confine, Confine::Try);
     assert_eq!(config.pidfile, Some("/var/run/posternd.pid".into()));
     assert_eq!(config.control, Path::new("/tmp/postern/control"));
     assert_eq!(config.state, Path::new("/tmp/postern/state"));

@@ -10,6 +10,7 @@
 //! | `log` | `"syslog"` | `"syslog"`, `"stderr"` or a file |
 //! | `firewall` | `"none"`; must be given where a door has `opens` or `table` | `"ipfw"`, `"pf"`, `"nft"`, `"memory"` (nothing is touched, everything shown) or `"none"` (command doors only) |
 //! | `user` | `_postern`, or `nobody` where there is none | whom the listener becomes; not root |
+//! | `confine` | `"required"` | `"required"`: no listening without all the confinement that this system has; `"try"`: with what can be had |
 //! | `pidfile` | none | a file |
 //! | `control` | `/var/run/postern.sock` | the socket that posternctl speaks to, at most 103 bytes |
 //! | `state` | `/var/db/postern` on FreeBSD, `/var/lib/postern` elsewhere | the directory of the journal |

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_long};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-use crate::harness::{Daemon, Net, Ran, until};
+use crate::harness::{Daemon, Net, Ran, program, until};
 use crate::{STEPS, ssh};
 
 /// System calls made in another process's name (ptrace(2)): where it waits in one, that
@@ -222,6 +222,11 @@ fn the_listener_is_confined_and_says_by_what() {
 /// A posternd under a kernel that says no to these system calls.
 fn without(daemon: &Daemon, calls: &[(c_long, Errno)]) -> Command {
     let mut command = daemon.command();
+    refuse(&mut command, calls);
+    command
+}
+
+fn refuse(command: &mut Command, calls: &[(c_long, Errno)]) {
     for &(call, errno) in calls {
         let filter = SeccompFilter::new(
             BTreeMap::from([(call, vec![])]),
@@ -234,7 +239,6 @@ fn without(daemon: &Daemon, calls: &[(c_long, Errno)]) -> Command {
         // SAFETY: two system calls with memory that exists already.
         unsafe { command.pre_exec(apply) };
     }
-    command
 }
 
 #[test]
@@ -242,6 +246,14 @@ fn where_it_cannot_be_confined_nothing_is_started() {
     let net = Net::new(1);
     let daemon = Daemon::prepare(&net.server, &[ssh("1h")]);
     let no_landlock = [(libc::SYS_landlock_create_ruleset, Errno::ENOSYS)];
+    let config = daemon.path("postern.toml");
+    let mut check = Command::new(program("posternctl"));
+    check.args(["check", "-c"]).arg(&config);
+    refuse(&mut check, &no_landlock);
+    let ran = Ran::of(&mut check);
+    let words = "warning: confine: posternd will refuse it: ";
+    assert!(ran.stdout.contains(words), "{ran:?}");
+
     let ran = Ran::of(&mut without(&daemon, &no_landlock));
     assert_eq!(ran.code(), 69, "{ran:?}");
     for words in ["confine: ", "landlock: ", "confine = \"try\""] {

@@ -14,8 +14,6 @@ pub const LAYERS: Layers = Layers::USER.and(Layers::CAPSICUM);
 pub const ADDRESS_SPACE: Resource = Resource::RLIMIT_VMEM;
 /// What capability mode says, and limited descriptors (errno(2)).
 pub const REFUSALS: [Errno; 2] = [Errno::ECAPMODE, Errno::ENOTCAPABLE];
-/// In capability mode a process may signal itself alone (kill(2)).
-pub const ANOTHER: fn() -> libc::pid_t = || 1;
 
 /// `_IOR('B', 111, struct bpf_stat)` of <net/bpf.h> (the structure has 8 bytes) by <sys/ioccom.h>.
 const BIOCGSTATS: libc::u_long = 0x4000_0000 | 8 << 16 | (b'B' as libc::u_long) << 8 | 111;
