@@ -25,6 +25,13 @@ impl Monitor {
         let Some(door) = self.doors.place(name) else {
             return;
         };
+        let Some(Door { knocks, .. }) = self.doors.get(door) else {
+            return;
+        };
+        if usize::from(k.knock) >= knocks.len() {
+            // The door had more knocks in the configuration before.
+            return;
+        }
         let opening = Opening {
             door,
             address: k.address,
@@ -55,8 +62,28 @@ impl Monitor {
             .voice
             .granted(self.doors.written(door), k.address, k.stage);
         self.say_caused(About::Doors, k.address, &lines);
+        if self.lasts_so_long(opening, now) {
+            return;
+        }
         self.leases
             .grant(door, k.address, now, |change| changes.push(change));
+    }
+
+    /// Whether a grant at `now` would give nothing more than there is: it has been told before
+    /// in the same turn.
+    fn lasts_so_long(&self, Opening { door, address }: Opening, now: Time) -> bool {
+        let open_for = self.doors.get(door).and_then(Door::lease);
+        let lease = self.leases.get(door, address);
+        lease.is_some_and(|lease| open_for.is_some_and(|d| lease.until >= now + d))
+    }
+
+    /// Lets go of grants that are too long ago to be told again.
+    pub(super) fn forget_knocks(&mut self, now: Time) {
+        if now.since(self.forgot_at) >= SAME_KNOCK {
+            self.forgot_at = now;
+            let told_again = |at: Time| now.since(at) < SAME_KNOCK;
+            self.recent.retain(|_, (_, at)| told_again(*at));
+        }
     }
 
     /// Spends a line of a one-time list, or says why it does not let anybody in.
@@ -81,9 +108,9 @@ impl Monitor {
     }
 
     pub(super) fn say_refused(&mut self, door: &str, address: IpAddr, now: Time, why: &str) {
-        let text = format!("{door}: knock of {address} refused: {why}");
+        let text = format_args!("{door}: knock of {address} refused: {why}");
         self.log
-            .caused(About::Doors, Level::Warning, address, now, &text);
+            .caused(About::Refusals, Level::Warning, address, now, text);
     }
 
     pub(super) fn tell(&mut self, event: Event, door: &str) {

@@ -83,11 +83,15 @@ struct Monitor {
     /// Grants, by line, while one listener takes over from another: by which generation, and
     /// when.
     recent: HashMap<(Opening, u32), (u32, Time)>,
+    /// When those of no use any more were last taken out.
+    forgot_at: Time,
     listeners: Listeners,
     /// The listener wants starting with what is in force now.
     renew: bool,
     /// When to look for missing interfaces next, and how long to wait after that.
     look: Option<(Time, Duration)>,
+    /// When a listener was last started for a missing interface's sake.
+    looked_at: Time,
     said: HashMap<String, String>,
     /// It has been said that an interface is listened to.
     heard_once: bool,
@@ -244,12 +248,7 @@ impl Monitor {
     /// Says a thing of this kind unless it was the last that was said of it.
     pub(super) fn say_once(&mut self, kind: &str, text: &str) {
         if self.said.get(kind).is_none_or(|said| said != text) {
-            let level = if kind == "listening" {
-                Level::Notice
-            } else {
-                Level::Warning
-            };
-            self.log.line(level, text);
+            self.log.line(Level::Warning, text);
             self.said.insert(kind.into(), text.into());
         }
     }
