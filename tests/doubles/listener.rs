@@ -16,6 +16,7 @@
 //! half                          half of a grant
 //! garbage BYTES
 //! fork TIMES                    children that stay
+//! pause MILLISECONDS
 //! become USER                   loses its privileges to that number, for good
 //! leave                         ends at once
 //! ```
@@ -30,6 +31,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::{env, fs, thread};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -187,6 +189,10 @@ impl Taken {
             ["garbage", bytes] => {
                 let noise = |n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
                 return self.say(&(0..number(bytes)).map(noise).collect::<Vec<_>>());
+            }
+            ["pause", millis] => {
+                thread::sleep(Duration::from_millis(number(millis)));
+                return Ok(());
             }
             ["fork", times] => {
                 for _ in 0..number(times) {

@@ -371,7 +371,7 @@ fn losing_interfaces_over_and_over_costs_little() {
     let began = Instant::now();
     let mut daemon = daemon(&net);
     let before = number(&daemon, "generation");
-    instead(&mut daemon, &["hello", "ready 1", "lost 0"]);
+    instead(&mut daemon, &["hello", "ready 1", "pause 20", "lost 0"]);
     until("it goes on like that", || {
         number(&daemon, "generation") >= before + 5
     });
