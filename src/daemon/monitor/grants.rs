@@ -1,7 +1,6 @@
 //! Grants and leases, journal and packet filter, in step.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::Monitor;
 use crate::config::{Action, Door};
@@ -15,9 +14,6 @@ use crate::journal::{Entry, Record};
 use crate::knock::can_knock;
 use crate::lease::{Act, Change, Why};
 use crate::time::Time;
-
-/// Two listeners that both saw a knock while one took over from the other give two grants.
-pub(super) const SAME_KNOCK: Duration = Duration::from_secs(2);
 
 impl Monitor {
     /// A grant as the listener tells it: refused, or what it changes.
@@ -36,11 +32,7 @@ impl Monitor {
             door,
             address: k.address,
         };
-        let knock = (opening, k.line);
-        if let Some((generation, at)) = self.recent.get(&knock)
-            && *generation != k.generation
-            && now.since(*at) < SAME_KNOCK
-        {
+        if self.recent.is_told(opening, k.line, k.generation, now) {
             return;
         }
         if !can_knock(k.address) || !self.doors.allow(door, now) {
@@ -54,7 +46,7 @@ impl Monitor {
             return self.say_refused(name, k.address, now, &why);
         }
         if self.listeners.draining() || self.listeners.changing() || self.renew {
-            self.recent.insert(knock, (k.generation, now));
+            self.recent.tell(opening, k.line, k.generation, now);
         }
         *self.granted.entry(name.to_owned()).or_default() += 1;
         let lines = self
@@ -75,15 +67,6 @@ impl Monitor {
         let open_for = self.doors.get(door).and_then(Door::lease);
         let lease = self.leases.get(door, address);
         lease.is_some_and(|lease| open_for.is_some_and(|d| lease.until >= now + d))
-    }
-
-    /// Lets go of grants that are too long ago to be told again.
-    pub(super) fn forget_knocks(&mut self, now: Time) {
-        if now.since(self.forgot_at) >= SAME_KNOCK {
-            self.forgot_at = now;
-            let told_again = |at: Time| now.since(at) < SAME_KNOCK;
-            self.recent.retain(|_, (_, at)| told_again(*at));
-        }
     }
 
     /// Spends a line of a one-time list, or says why it does not let anybody in.

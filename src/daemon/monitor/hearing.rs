@@ -69,7 +69,7 @@ impl Monitor {
         let drain = self.doors.longest_attempt() + Duration::from_secs(1);
         self.listeners.read(now, drain, &mut news);
         self.hear(news, now);
-        self.forget_knocks(now);
+        self.recent.forget(now);
     }
 
     pub(super) fn hear(&mut self, news: Vec<News>, now: Time) {

@@ -4,6 +4,7 @@
 mod answers;
 mod grants;
 mod hearing;
+mod recent;
 mod reload;
 mod signals;
 mod start;
@@ -34,6 +35,7 @@ use crate::firewall::{Backends, Firewall, Opening, Upkeep};
 use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;
+use recent::Recent;
 use signals::Signals;
 pub use start::{NotStarted, Options, load};
 use start::{Pidfile, Unprivileged, log_to};
@@ -80,11 +82,7 @@ struct Monitor {
     broken: HashMap<Opening, String>,
     /// Why leases that are being closed are.
     closing: HashMap<Opening, Why>,
-    /// Grants, by line, while one listener takes over from another: by which generation, and
-    /// when.
-    recent: HashMap<(Opening, u32), (u32, Time)>,
-    /// When those of no use any more were last taken out.
-    forgot_at: Time,
+    recent: Recent,
     listeners: Listeners,
     /// The listener wants starting with what is in force now.
     renew: bool,
