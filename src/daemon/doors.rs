@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::allowance::Allowance;
 use super::files;
 use crate::config::{Action, Config, Door, Knock, Port, Steps, onetime};
 use crate::knock::{EVERYWHERE, Watch};
@@ -89,7 +90,7 @@ pub struct Doors {
     /// As it was read.
     pub config: Config,
     lists: HashMap<(u16, u16), List>,
-    allowances: Vec<(f64, Time)>,
+    allowances: Vec<Allowance>,
 }
 
 /// Why a one-time line did not let anybody in.
@@ -133,7 +134,7 @@ impl Doors {
                 );
             }
         }
-        let allowances = vec![(GRANTS, now); config.doors.len()];
+        let allowances = vec![Allowance::new(GRANTS, GRANTS, now); config.doors.len()];
         (
             Doors {
                 config,
@@ -206,16 +207,8 @@ impl Doors {
 
     /// Whether the door takes one more grant now.
     pub fn allow(&mut self, door: u16, now: Time) -> bool {
-        let Some((left, at)) = self.allowances.get_mut(usize::from(door)) else {
-            return false;
-        };
-        *left = (*left + now.since(*at).as_secs_f64() * GRANTS).min(GRANTS);
-        *at = now.max(*at);
-        let allowed = *left >= 1.0;
-        if allowed {
-            *left -= 1.0;
-        }
-        allowed
+        let allowance = self.allowances.get_mut(usize::from(door));
+        allowance.is_some_and(|allowance| allowance.take(now))
     }
 
     /// Whether this knock's steps come from a one-time list.

@@ -1,5 +1,6 @@
 //! The log: syslog, a file or standard error; bounded whatever strangers do.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use nix::syslog::{Priority, Severity, syslog};
 
+use super::allowance::Allowance;
 use super::voice::Voice;
 use crate::config::LogTo;
 use crate::time::Time;
@@ -36,8 +38,8 @@ impl Level {
     }
 }
 
-/// Lines that strangers can cause, about attempts and about doors each by themselves: so many a
-/// second at most, and this many saved up.
+/// Lines that strangers can cause, about attempts, doors and refusals each by themselves: so many
+/// a second at most, and this many saved up.
 const PER_SECOND: f64 = 8.0;
 const SAVED_UP: f64 = 64.0;
 /// Of one source, in [`SOURCE_SPAN`]: a knock of 32 steps, and some more.
@@ -45,6 +47,10 @@ const PER_SOURCE: u32 = 40;
 const SOURCE_SPAN: Duration = Duration::from_secs(10);
 /// Sources watched at once; they share places by the end of their address.
 const SOURCES: usize = 256;
+/// Lines that listeners cause, of each kind: one that somebody else has taken over may say and
+/// do anything.
+const LISTENERS_PER_SECOND: f64 = 0.1;
+const LISTENERS_SAVED_UP: f64 = 32.0;
 /// How often withheld lines are told of.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
@@ -60,8 +66,11 @@ pub struct Log {
     voice: Voice,
     /// Whether lines go to standard output, too.
     aloud: bool,
-    attempts: Allowance,
-    doors: Allowance,
+    attempts: Caused,
+    doors: Caused,
+    refusals: Caused,
+    troubles: Allowance,
+    lives: Allowance,
     withheld: u64,
     told: u64,
     told_at: Time,
@@ -74,28 +83,34 @@ pub enum About {
     Attempts,
     /// Doors that open and close, or do not.
     Doors,
+    /// Knocks that were right and are refused.
+    Refusals,
+}
+
+/// What lines a listener may cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// What it cannot do, in its own words.
+    Troubles,
+    /// That it listens, that it no longer does, that it is gone.
+    Lives,
 }
 
 /// How many lines may still be written.
-struct Allowance {
-    left: f64,
-    counted_at: Time,
+struct Caused {
+    all: Allowance,
     sources: Box<[(Option<IpAddr>, Time, u32)]>,
 }
 
-impl Allowance {
-    fn new() -> Allowance {
-        Allowance {
-            left: SAVED_UP,
-            counted_at: Time(0),
+impl Caused {
+    fn new() -> Caused {
+        Caused {
+            all: Allowance::new(PER_SECOND, SAVED_UP, Time(0)),
             sources: vec![(None, Time(0), 0); SOURCES].into(),
         }
     }
 
     fn take(&mut self, source: IpAddr, now: Time) -> bool {
-        let earned = now.since(self.counted_at).as_secs_f64() * PER_SECOND;
-        self.left = (self.left + earned).min(SAVED_UP);
-        self.counted_at = now.max(self.counted_at);
         let octet = match source {
             IpAddr::V4(a) => a.octets()[3],
             IpAddr::V6(a) => a.octets()[15],
@@ -104,12 +119,11 @@ impl Allowance {
         if place.0 != Some(source) || now.since(place.1) >= SOURCE_SPAN {
             *place = (Some(source), now, 0);
         }
-        if self.left < 1.0 || place.2 >= PER_SOURCE {
-            return false;
+        let allowed = place.2 < PER_SOURCE && self.all.take(now);
+        if allowed {
+            place.2 += 1;
         }
-        self.left -= 1.0;
-        place.2 += 1;
-        true
+        allowed
     }
 }
 
@@ -123,8 +137,11 @@ impl Log {
             sinks: sinks(to, voice)?,
             voice,
             aloud: false,
-            attempts: Allowance::new(),
-            doors: Allowance::new(),
+            attempts: Caused::new(),
+            doors: Caused::new(),
+            refusals: Caused::new(),
+            troubles: Allowance::new(LISTENERS_PER_SECOND, LISTENERS_SAVED_UP, Time(0)),
+            lives: Allowance::new(LISTENERS_PER_SECOND, LISTENERS_SAVED_UP, Time(0)),
             withheld: 0,
             told: 0,
             told_at: Time(0),
@@ -170,17 +187,39 @@ impl Log {
     }
 
     /// A line that a stranger's packet caused: written while there are not too many of them,
-    /// counted otherwise.
-    pub fn caused(&mut self, about: About, level: Level, source: IpAddr, now: Time, text: &str) {
+    /// counted otherwise, and then not put into words.
+    pub fn caused(
+        &mut self,
+        about: About,
+        level: Level,
+        source: IpAddr,
+        now: Time,
+        text: impl Display,
+    ) {
         let allowance = match about {
             About::Attempts => &mut self.attempts,
             About::Doors => &mut self.doors,
+            About::Refusals => &mut self.refusals,
         };
         if allowance.take(source, now) {
+            self.line(level, &text.to_string());
+        } else {
+            self.withheld += 1;
+        }
+    }
+
+    /// A line that a listener caused, likewise; whether it was written.
+    pub fn of_listener(&mut self, of: Of, level: Level, now: Time, text: &str) -> bool {
+        let allowed = match of {
+            Of::Troubles => self.troubles.take(now),
+            Of::Lives => self.lives.take(now),
+        };
+        if allowed {
             self.line(level, text);
         } else {
             self.withheld += 1;
         }
+        allowed
     }
 
     /// Says, now and then, how many lines were withheld since it was last said.
@@ -275,6 +314,28 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches("loud").count(), PER_SOURCE as usize);
         assert_eq!(text.matches("quiet").count(), 1);
+    }
+
+    #[test]
+    fn refusals_and_listeners_do_not_silence_what_opens() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("log");
+        let mut log = Log::open(&[LogTo::File(path.clone())], Voice::Ours).unwrap();
+        let mut said = 0;
+        for n in 0..100_000u32 {
+            let (source, now) = (Ipv4Addr::from(n).into(), Time(u64::from(n) * 100));
+            log.caused(About::Refusals, Level::Warning, source, now, "no");
+            said += u32::from(log.of_listener(Of::Troubles, Level::Warning, now, "trouble"));
+        }
+        let ten = Time(10_000_000);
+        log.of_listener(Of::Lives, Level::Warning, ten, "gone");
+        let source = Ipv4Addr::new(192, 0, 2, 1).into();
+        log.caused(About::Doors, Level::Notice, source, ten, "open");
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches("open").count(), 1);
+        assert_eq!(text.matches("gone").count(), 1);
+        assert_eq!(text.matches("trouble").count(), 32);
+        assert_eq!(said, 32);
     }
 
     #[test]

@@ -31,7 +31,8 @@ impl Executable {
     }
 
     /// Starts a listener; its standard input is our socket's other end, its other standard
-    /// descriptors lead nowhere, its environment is empty.
+    /// descriptors lead nowhere, its environment is empty, and it leads a process group of its
+    /// own: what ends it ends whatever it has started.
     ///
     /// # Errors
     /// The system's.
@@ -47,7 +48,8 @@ impl Executable {
         command
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(Stdio::null())
+            .process_group(0);
         // SAFETY: between fork and exec the closure makes one system call on a descriptor and
         // on strings that exist already; on failure it hands back an error made of a number.
         unsafe { command.pre_exec(start) };

@@ -2,8 +2,12 @@
 //!
 //! At most one listener is in charge; its successor is started beside it and takes over when it
 //! is ready; the one before then finishes the attempts that are under way and leaves. What a
-//! listener says is taken for what a stranger might have made it say.
+//! listener says is taken for what a stranger might have made it say: nothing that one says,
+//! leaves unsaid or does keeps the monitor waiting, and what is kept for one is bounded.
 
+mod ending;
+
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,7 +20,9 @@ use super::sandbox::Layers;
 use super::spawn::Executable;
 use super::wire::{Counted, Down, EVENT, Event, INTERFACES, Setup, VERSION, trouble_text};
 use crate::config::Confine;
+use crate::knock::Counters;
 use crate::time::Time;
+use ending::Ending;
 
 /// A listener that is not ready by then has failed.
 const READY_IN: Duration = Duration::from_secs(10);
@@ -26,6 +32,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const GOOD_LIFE: Duration = Duration::from_secs(60);
 /// Events read from one listener in one turn.
 const TURN: usize = 4096;
+/// Listeners that finish their attempts at once: when there are more, the first must go.
+const LEAVING: usize = 8;
 
 /// One listener.
 struct Listener {
@@ -34,14 +42,22 @@ struct Listener {
     generation: u32,
     /// The names of the doors of its generation, by place.
     doors: Vec<String>,
+    /// Door, knock and line of what it was given to watch for.
+    knocks: HashSet<(u16, u16, u32)>,
     interfaces: Vec<String>,
+    tell_all: bool,
     from: Vec<u8>,
     to: Vec<u8>,
+    /// Our addresses as it is to be told of them next: the last word alone, so that one that
+    /// does not read costs nothing.
+    addresses: Option<Vec<u8>>,
     started: Time,
     hello: bool,
     confine: Confine,
     layers: Layers,
     ready: bool,
+    /// How often it said that something cannot be listened to.
+    troubles: usize,
     leave_by: Option<Time>,
     /// Bit N: interface N is captured.
     listening: u64,
@@ -71,6 +87,7 @@ pub struct Listeners {
     in_charge: Option<Listener>,
     next: Option<Listener>,
     leaving: Vec<Listener>,
+    ending: Ending,
     /// When to start one again.
     again: Option<Time>,
     pause: Duration,
@@ -88,6 +105,7 @@ impl Listeners {
             in_charge: None,
             next: None,
             leaving: Vec::new(),
+            ending: Ending::default(),
             again: None,
             pause: Duration::ZERO,
             restarts: 0,
@@ -98,9 +116,14 @@ impl Listeners {
     /// Starts a listener that will take over. One that was on its way to do so is given up.
     pub fn start(&mut self, setup: Setup, doors: Vec<String>, now: Time, news: &mut Vec<News>) {
         if let Some(given_up) = self.next.take() {
-            self.bury(given_up);
+            self.bury(given_up, now);
         }
         self.again = None;
+        self.ending.reap(now);
+        if let Some(all) = self.ending.too_many() {
+            let why = format!("{all} before it have been killed and are not gone");
+            return self.died(setup.generation, now, now, why, news);
+        }
         let (child, socket) = match self.executable.listener() {
             Ok(started) => started,
             Err(e) => return self.died(setup.generation, now, now, e.to_string(), news),
@@ -110,14 +133,20 @@ impl Listeners {
             socket,
             generation: setup.generation,
             doors,
+            knocks: (setup.watches.iter())
+                .map(|w| (w.door, w.knock, w.line))
+                .collect(),
             interfaces: setup.interfaces.clone(),
+            tell_all: setup.tell_all,
             from: Vec::new(),
             to: Vec::new(),
+            addresses: None,
             started: now,
             hello: false,
             confine: setup.confine,
             layers: Layers::default(),
             ready: false,
+            troubles: 0,
             leave_by: None,
             listening: 0,
             counted: Counted::default(),
@@ -127,7 +156,7 @@ impl Listeners {
             Ok(()) => self.next = Some(listener),
             Err(e) => {
                 let (generation, started) = (listener.generation, listener.started);
-                self.bury(listener);
+                self.bury(listener, now);
                 self.died(generation, started, now, e.to_string(), news);
             }
         }
@@ -142,7 +171,8 @@ impl Listeners {
     pub fn next_deadline(&self) -> Option<Time> {
         let ready = self.next.as_ref().map(|l| l.started + READY_IN);
         let leave = self.leaving.iter().filter_map(|l| l.leave_by).min();
-        [self.again, ready, leave].into_iter().flatten().min()
+        let all = [self.again, ready, leave, self.ending.next()];
+        all.into_iter().flatten().min()
     }
 
     /// Sockets to be polled, and whether something waits to be written to each.
@@ -170,12 +200,13 @@ impl Listeners {
     /// Takes in what the listeners have said. One that took over lets the one before go on for
     /// `drain` at the most.
     pub fn read(&mut self, now: Time, drain: Duration, news: &mut Vec<News>) {
+        self.ending.reap(now);
         if let Some(mut listener) = self.in_charge.take() {
             match listener.read(news) {
                 Ok(_) => self.in_charge = Some(listener),
                 Err(why) => {
                     let (generation, started) = (listener.generation, listener.started);
-                    self.bury(listener);
+                    self.bury(listener, now);
                     if self.next.is_none() {
                         self.died(generation, started, now, why, news);
                     }
@@ -186,7 +217,7 @@ impl Listeners {
             let overdue = listener.leave_by.is_some_and(|t| t <= now);
             match listener.read(news) {
                 Ok(Step::Going) if !overdue => self.leaving.push(listener),
-                _ => self.bury(listener),
+                _ => self.bury(listener, now),
             }
         }
         if let Some(mut listener) = self.next.take() {
@@ -197,7 +228,7 @@ impl Listeners {
                 other => {
                     let why = other.err().unwrap_or_else(|| "not ready in time".into());
                     let (generation, started) = (listener.generation, listener.started);
-                    self.bury(listener);
+                    self.bury(listener, now);
                     self.died(generation, started, now, why, news);
                 }
             }
@@ -209,7 +240,11 @@ impl Listeners {
             before.leave_by = Some(now + drain);
             match before.tell(&Down::Drain) {
                 Ok(()) => self.leaving.push(before),
-                Err(_) => self.bury(before),
+                Err(_) => self.bury(before, now),
+            }
+            if self.leaving.len() > LEAVING {
+                let first = self.leaving.remove(0);
+                self.bury(first, now);
             }
         }
         news.push(News::InCharge(listener.generation));
@@ -233,18 +268,21 @@ impl Listeners {
         news.push(News::Died(generation, why));
     }
 
-    fn bury(&mut self, mut listener: Listener) {
-        let c = &listener.counted;
-        self.before.packets += c.packets;
-        self.before.dropped += c.dropped;
-        self.before.attempts.evicted += c.attempts.evicted;
-        self.before.attempts.trapped += c.attempts.trapped;
-        self.before.attempts.failed += c.attempts.failed;
-        self.before.attempts.timed_out += c.attempts.timed_out;
+    fn bury(&mut self, listener: Listener, now: Time) {
+        let gone = Counters {
+            held: 0,
+            ..listener.counted.attempts
+        };
+        self.before = sum(
+            self.before,
+            Counted {
+                attempts: gone,
+                ..listener.counted
+            },
+        );
         // Where root may not send signals to other users (CAP_KILL) it leaves by itself.
         let _ = listener.socket.shutdown(Shutdown::Both);
-        let _ = listener.child.kill();
-        let _ = listener.child.wait();
+        self.ending.end(listener.child, now);
     }
 
     /// The process in charge.
@@ -283,20 +321,8 @@ impl Listeners {
 
     /// What all listeners have counted.
     pub fn counted(&self) -> Counted {
-        self.all().fold(self.before, |sum, l| {
-            let (a, b) = (&sum.attempts, &l.counted.attempts);
-            let mut attempts = *a;
-            attempts.held += b.held;
-            attempts.evicted += b.evicted;
-            attempts.trapped += b.trapped;
-            attempts.failed += b.failed;
-            attempts.timed_out += b.timed_out;
-            Counted {
-                packets: sum.packets + l.counted.packets,
-                dropped: sum.dropped + l.counted.dropped,
-                attempts,
-            }
-        })
+        self.all()
+            .fold(self.before, |all, listener| sum(all, listener.counted))
     }
 
     /// Ends them all.
@@ -306,8 +332,26 @@ impl Listeners {
             .chain(std::mem::take(&mut self.leaving))
             .collect::<Vec<_>>()
         {
-            self.bury(listener);
+            self.bury(listener, Time(0));
         }
+        self.ending.wait();
+    }
+}
+
+/// A listener may say any figures.
+fn sum(a: Counted, b: Counted) -> Counted {
+    let (of_a, of_b) = (a.attempts, b.attempts);
+    Counted {
+        packets: a.packets.saturating_add(b.packets),
+        dropped: a.dropped.saturating_add(b.dropped),
+        attempts: Counters {
+            held: of_a.held.saturating_add(of_b.held),
+            evicted: of_a.evicted.saturating_add(of_b.evicted),
+            trapped: of_a.trapped.saturating_add(of_b.trapped),
+            failed: of_a.failed.saturating_add(of_b.failed),
+            timed_out: of_a.timed_out.saturating_add(of_b.timed_out),
+            ..of_a
+        },
     }
 }
 
@@ -320,13 +364,28 @@ enum Step {
 
 impl Listener {
     fn tell(&mut self, down: &Down) -> io::Result<()> {
-        self.to.extend_from_slice(&down.encode());
-        flush(&mut self.socket, &mut self.to)
+        match down {
+            Down::Addresses(_) => self.addresses = Some(down.encode()),
+            Down::Setup(_) | Down::Drain => self.to.extend_from_slice(&down.encode()),
+        }
+        self.write()
+    }
+
+    /// Writes what waits, as far as it is read.
+    fn write(&mut self) -> io::Result<()> {
+        flush(&mut self.socket, &mut self.to)?;
+        if self.to.is_empty()
+            && let Some(addresses) = self.addresses.take()
+        {
+            self.to = addresses;
+            flush(&mut self.socket, &mut self.to)?;
+        }
+        Ok(())
     }
 
     /// Reads one turn's events. An error, in words: it is gone or has said what it must not.
     fn read(&mut self, news: &mut Vec<News>) -> Result<Step, String> {
-        flush(&mut self.socket, &mut self.to).map_err(|e| e.to_string())?;
+        self.write().map_err(|e| e.to_string())?;
         let mut step = Step::Going;
         let mut closed = false;
         let mut part = [0; 64 * EVENT];
@@ -356,8 +415,8 @@ impl Listener {
             }
         }
         if closed {
-            let status = self.child.try_wait().ok().flatten();
-            return Err(status.map_or("it closed its socket".into(), |s| s.to_string()));
+            let how = ending::ended(&self.child);
+            return Err(how.unwrap_or_else(|| "it closed its socket".into()));
         }
         Ok(step)
     }
@@ -365,14 +424,22 @@ impl Listener {
     /// Whether it is drained.
     fn take(&mut self, event: Event, news: &mut Vec<News>) -> Result<bool, String> {
         match event {
-            Event::Hello(VERSION) if !self.hello => self.hello = true,
+            Event::Hello(_) if self.hello => return Err("it said its version before".into()),
+            Event::Hello(VERSION) => self.hello = true,
             Event::Hello(v) => return Err(format!("it speaks version {v} of the wire")),
             _ if !self.hello => return Err("it did not say which version it speaks".into()),
+            Event::Trouble { .. } if !self.ready && self.troubles > INTERFACES => {
+                return Err("it has more troubles than there can be".into());
+            }
             Event::Trouble {
                 interface: u8::MAX,
                 text,
-            } if !self.ready => news.push(News::Unconfined(trouble_text(&text))),
+            } if !self.ready => {
+                self.troubles += 1;
+                news.push(News::Unconfined(trouble_text(&text)));
+            }
             Event::Trouble { interface, text } if !self.ready => {
+                self.troubles += 1;
                 let name = self.interfaces.get(usize::from(interface));
                 let text = trouble_text(&text);
                 news.push(News::Trouble(match name {
@@ -390,6 +457,10 @@ impl Listener {
                 return Err("it is not confined".into());
             }
             Event::Ready(listening) if !self.ready => {
+                let given = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX);
+                if listening.checked_shr(given).is_some_and(|more| more != 0) {
+                    return Err("it listens where it was not told to".into());
+                }
                 (self.ready, self.listening) = (true, listening);
             }
             _ if !self.ready => return Err("it spoke before it was ready".into()),
@@ -406,11 +477,17 @@ impl Listener {
                 self.listening &= !bit;
             }
             Event::Stage(k) | Event::Grant(k) | Event::Timeout(k) | Event::Fail(k) => {
-                let door = self.doors.get(usize::from(k.door));
-                match door.filter(|_| k.generation == self.generation) {
-                    Some(door) => news.push(News::Knocked(event, door.clone())),
-                    None => return Err("it named a door that it was not given".into()),
+                if !matches!(event, Event::Grant(_)) && !self.tell_all {
+                    return Err("it told what it was not asked for".into());
                 }
+                let door = self.doors.get(usize::from(k.door));
+                let Some(door) = door.filter(|_| k.generation == self.generation) else {
+                    return Err("it named a door that it was not given".into());
+                };
+                if !self.knocks.contains(&(k.door, k.knock, k.line)) {
+                    return Err("it named a knock that it was not given".into());
+                }
+                news.push(News::Knocked(event, door.clone()));
             }
             Event::Counted(counted) => self.counted = counted,
             Event::Drained if self.leave_by.is_some() => return Ok(true),

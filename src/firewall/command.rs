@@ -279,7 +279,10 @@ impl CommandDoors {
             What::Open { .. } => {
                 let waiting = state.queues.get(&door.name).map_or(0, |queue| queue.starts);
                 if waiting >= door.waiting {
-                    state.refused.insert(who);
+                    // Nobody would take it out again where no stop command comes.
+                    if door.commands.stop.is_some() {
+                        state.refused.insert(who);
+                    }
                     return Some(Err(Failure::Unexpected(format!(
                         "door {}: {waiting} start commands are waiting already: not run",
                         door.name

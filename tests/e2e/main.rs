@@ -12,6 +12,7 @@ mod control;
 mod crash;
 mod filters;
 mod flood;
+mod hostile;
 mod interfaces;
 mod knockd;
 mod leases;

@@ -1,7 +1,6 @@
 //! Grants and leases, journal and packet filter, in step.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::Monitor;
 use crate::config::{Action, Door};
@@ -16,24 +15,24 @@ use crate::knock::can_knock;
 use crate::lease::{Act, Change, Why};
 use crate::time::Time;
 
-/// Two listeners that both saw a knock while one took over from the other give two grants.
-pub(super) const SAME_KNOCK: Duration = Duration::from_secs(2);
-
 impl Monitor {
     /// A grant as the listener tells it: refused, or what it changes.
     pub(super) fn grant(&mut self, k: &Knocked, name: &str, now: Time, changes: &mut Vec<Change>) {
         let Some(door) = self.doors.place(name) else {
             return;
         };
+        let Some(Door { knocks, .. }) = self.doors.get(door) else {
+            return;
+        };
+        if usize::from(k.knock) >= knocks.len() {
+            // The door had more knocks in the configuration before.
+            return;
+        }
         let opening = Opening {
             door,
             address: k.address,
         };
-        let knock = (opening, k.line);
-        if let Some((generation, at)) = self.recent.get(&knock)
-            && *generation != k.generation
-            && now.since(*at) < SAME_KNOCK
-        {
+        if self.recent.is_told(opening, k.line, k.generation, now) {
             return;
         }
         if !can_knock(k.address) || !self.doors.allow(door, now) {
@@ -47,7 +46,7 @@ impl Monitor {
             return self.say_refused(name, k.address, now, &why);
         }
         if self.listeners.draining() || self.listeners.changing() || self.renew {
-            self.recent.insert(knock, (k.generation, now));
+            self.recent.tell(opening, k.line, k.generation, now);
         }
         *self.granted.entry(name.to_owned()).or_default() += 1;
         let lines = self
@@ -55,8 +54,19 @@ impl Monitor {
             .voice
             .granted(self.doors.written(door), k.address, k.stage);
         self.say_caused(About::Doors, k.address, &lines);
+        if self.lasts_so_long(opening, now) {
+            return;
+        }
         self.leases
             .grant(door, k.address, now, |change| changes.push(change));
+    }
+
+    /// Whether a grant at `now` would give nothing more than there is: it has been told before
+    /// in the same turn.
+    fn lasts_so_long(&self, Opening { door, address }: Opening, now: Time) -> bool {
+        let open_for = self.doors.get(door).and_then(Door::lease);
+        let lease = self.leases.get(door, address);
+        lease.is_some_and(|lease| open_for.is_some_and(|d| lease.until >= now + d))
     }
 
     /// Spends a line of a one-time list, or says why it does not let anybody in.
@@ -81,9 +91,9 @@ impl Monitor {
     }
 
     pub(super) fn say_refused(&mut self, door: &str, address: IpAddr, now: Time, why: &str) {
-        let text = format!("{door}: knock of {address} refused: {why}");
+        let text = format_args!("{door}: knock of {address} refused: {why}");
         self.log
-            .caused(About::Doors, Level::Warning, address, now, &text);
+            .caused(About::Refusals, Level::Warning, address, now, text);
     }
 
     pub(super) fn tell(&mut self, event: Event, door: &str) {

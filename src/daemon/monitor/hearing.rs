@@ -7,10 +7,10 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Monitor;
-use crate::daemon::log::Level;
+use crate::daemon::log::{Level, Of};
 use crate::daemon::supervise::News;
 use crate::daemon::wire::{Down, Event, Setup};
-use crate::daemon::{addresses, clock, sandbox, state};
+use crate::daemon::{addresses, sandbox, state};
 use crate::knock::Watch;
 use crate::time::Time;
 
@@ -72,10 +72,7 @@ impl Monitor {
         let drain = self.doors.longest_attempt() + Duration::from_secs(1);
         self.listeners.read(now, drain, &mut news);
         self.hear(news, now);
-        if !self.listeners.draining() && !self.listeners.changing() {
-            self.recent
-                .retain(|_, (_, at)| now.since(*at) < super::grants::SAME_KNOCK);
-        }
+        self.recent.forget(now);
     }
 
     pub(super) fn hear(&mut self, news: Vec<News>, now: Time) {
@@ -84,22 +81,22 @@ impl Monitor {
             match news {
                 News::Knocked(Event::Grant(k), door) => self.grant(&k, &door, now, &mut changes),
                 News::Knocked(event, door) => self.tell(event, &door),
-                News::InCharge(generation) => self.in_charge(generation),
-                News::Trouble(text) => self.say_once("trouble", &text),
+                News::InCharge(generation) => self.in_charge(generation, now),
+                News::Trouble(text) => self.say_of_listener(Of::Troubles, "trouble", &text, now),
                 News::Unconfined(text) => {
-                    self.say_once(
-                        "confinement",
-                        &format!("the listener is not confined: {text}"),
-                    );
+                    let text = format!("the listener is not confined: {text}");
+                    self.say_of_listener(Of::Troubles, "confinement", &text, now);
                 }
                 News::Lost(interface) => {
                     let text = format!("{interface}: went away; waiting for it");
-                    self.log.line(Level::Warning, &text);
-                    self.look = Some((now, LOOK_EVERY));
+                    self.log.of_listener(Of::Lives, Level::Warning, now, &text);
+                    // At once, but for a listener that makes a habit of it.
+                    let at = now.max(self.looked_at + LOOK_EVERY);
+                    self.look = Some((at, LOOK_EVERY));
                 }
                 News::Died(generation, why) => {
                     let text = format!("the listener is gone ({why}); starting it again");
-                    self.say_once("listener", &text);
+                    self.say_of_listener(Of::Lives, "listener", &text, now);
                     self.answer_reloads(generation, Some(&why));
                 }
             }
@@ -107,7 +104,22 @@ impl Monitor {
         self.carry_out(&changes, now);
     }
 
-    pub(super) fn in_charge(&mut self, generation: u32) {
+    /// Says a thing of this kind unless it was the last that was said of it, or too much has been
+    /// said because of listeners.
+    fn say_of_listener(&mut self, of: Of, kind: &str, text: &str, now: Time) {
+        if self.said.get(kind).is_none_or(|said| said != text) {
+            let level = if matches!(kind, "listening" | "layers") {
+                Level::Notice
+            } else {
+                Level::Warning
+            };
+            if self.log.of_listener(of, level, now, text) {
+                self.said.insert(kind.into(), text.into());
+            }
+        }
+    }
+
+    pub(super) fn in_charge(&mut self, generation: u32, now: Time) {
         let missing = self.listeners.missing();
         let all = &self.doors.config.interfaces;
         let heard: Vec<&str> = all
@@ -118,18 +130,18 @@ impl Monitor {
         let first = !self.heard_once;
         self.heard_once |= !heard.is_empty();
         let line = self.options.voice.listening(first, &heard, &self.user.name);
-        self.say_once("listening", &line.text);
+        self.say_of_listener(Of::Lives, "listening", &line.text, now);
         let layers = self.listeners.layers().names();
         if let Some(line) = self.options.voice.confined(&layers) {
-            self.say_once("layers", &line.text);
+            self.say_of_listener(Of::Lives, "layers", &line.text, now);
         }
         self.said.remove("listener");
         if missing.is_empty() {
             self.said.remove("trouble");
             self.look = None;
         } else {
-            let (at, pause) = self.look.unwrap_or((clock::now(), LOOK_EVERY));
-            self.look = Some((at.max(clock::now()) + pause, pause));
+            let (at, pause) = self.look.unwrap_or((now, LOOK_EVERY));
+            self.look = Some((at.max(now) + pause, pause));
         }
         self.answer_reloads(generation, None);
     }
@@ -166,6 +178,7 @@ impl Monitor {
                 _ => LOOK_EVERY,
             };
             self.look = Some((now + pause, pause));
+            self.looked_at = now;
             self.renew();
         } else {
             self.look = Some((now + LOOK_EVERY, LOOK_EVERY));

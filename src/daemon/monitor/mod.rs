@@ -4,6 +4,7 @@
 mod answers;
 mod grants;
 mod hearing;
+mod recent;
 mod reload;
 mod signals;
 mod start;
@@ -34,6 +35,7 @@ use crate::firewall::{Backends, Firewall, Opening, Upkeep};
 use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;
+use recent::Recent;
 use signals::Signals;
 pub use start::{NotStarted, Options, load};
 use start::{Pidfile, Unprivileged, log_to};
@@ -80,14 +82,14 @@ struct Monitor {
     broken: HashMap<Opening, String>,
     /// Why leases that are being closed are.
     closing: HashMap<Opening, Why>,
-    /// Grants, by line, while one listener takes over from another: by which generation, and
-    /// when.
-    recent: HashMap<(Opening, u32), (u32, Time)>,
+    recent: Recent,
     listeners: Listeners,
     /// The listener wants starting with what is in force now.
     renew: bool,
     /// When to look for missing interfaces next, and how long to wait after that.
     look: Option<(Time, Duration)>,
+    /// When a listener was last started for a missing interface's sake.
+    looked_at: Time,
     said: HashMap<String, String>,
     /// It has been said that an interface is listened to.
     heard_once: bool,
@@ -244,12 +246,7 @@ impl Monitor {
     /// Says a thing of this kind unless it was the last that was said of it.
     pub(super) fn say_once(&mut self, kind: &str, text: &str) {
         if self.said.get(kind).is_none_or(|said| said != text) {
-            let level = if matches!(kind, "listening" | "layers") {
-                Level::Notice
-            } else {
-                Level::Warning
-            };
-            self.log.line(level, text);
+            self.log.line(Level::Warning, text);
             self.said.insert(kind.into(), text.into());
         }
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nix::unistd::{Uid, User, daemon};
 
+use super::recent::Recent;
 use super::signals::Signals;
 use super::trials::Guards;
 use super::{Monitor, UPHOLD_EVERY};
@@ -284,10 +285,11 @@ impl Monitor {
             leases,
             broken: HashMap::new(),
             closing: HashMap::new(),
-            recent: HashMap::new(),
+            recent: Recent::default(),
             listeners: Listeners::new(executable),
             renew: true,
             look: None,
+            looked_at: Time(0),
             said: HashMap::new(),
             heard_once: false,
             watcher,

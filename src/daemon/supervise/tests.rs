@@ -18,14 +18,18 @@ fn double(generation: u32) -> (Listener, UnixStream) {
         socket,
         generation,
         doors: vec!["ssh".into()],
+        knocks: HashSet::from([(0, 0, 0)]),
         interfaces: vec!["xl0".into(), "xl1".into()],
+        tell_all: false,
         from: Vec::new(),
         to: Vec::new(),
+        addresses: None,
         started: NOW,
         hello: false,
         confine: Confine::Required,
         layers: Layers::default(),
         ready: false,
+        troubles: 0,
         leave_by: None,
         listening: 0,
         counted: Counted::default(),
@@ -110,6 +114,27 @@ fn what_it_must_not_say_ends_it() {
     let named = died("it named a door that it was not given");
     assert_eq!(says(&Event::Grant(knocked(7, 1)).encode()), named);
     assert_eq!(says(&Event::Grant(knocked(6, 0)).encode()), named);
+    for (door, knock, line) in [(0, 1, 0), (0, 0, 1), (0, u16::MAX, u32::MAX)] {
+        let k = Knocked {
+            knock,
+            line,
+            ..knocked(7, door)
+        };
+        assert_eq!(
+            says(&Event::Grant(k).encode()),
+            died("it named a knock that it was not given")
+        );
+    }
+    for event in [Event::Stage, Event::Timeout, Event::Fail] {
+        assert_eq!(
+            says(&event(knocked(7, 0)).encode()),
+            died("it told what it was not asked for")
+        );
+    }
+    assert_eq!(
+        says(&Event::Hello(VERSION).encode()),
+        died("it said its version before")
+    );
     assert_eq!(says(&Event::Ready(1).encode()), died("it was ready before"));
     assert_eq!(says(&Event::Drained.encode()), died("it drained unasked"));
     assert_eq!(
@@ -135,6 +160,89 @@ fn another_version_is_refused_and_so_is_none() {
         to.write_all(&first.encode()).unwrap();
         assert_eq!(hear(&mut listeners, NOW), died(why));
     }
+}
+
+#[test]
+fn it_listens_where_it_was_told_and_has_no_more_troubles_than_there_can_be() {
+    let hears = |bytes: &[u8]| {
+        let mut listeners = none();
+        let (listener, mut to) = double(7);
+        listeners.next = Some(listener);
+        to.write_all(&Event::Hello(VERSION).encode()).unwrap();
+        to.write_all(bytes).unwrap();
+        let news = hear(&mut listeners, NOW);
+        listeners.stop();
+        news
+    };
+    assert_eq!(hears(&Event::Ready(0b11).encode()), [News::InCharge(7)]);
+    for more in [0b100, u64::MAX] {
+        let news = hears(&Event::Ready(more).encode());
+        assert_eq!(news, died("it listens where it was not told to"));
+    }
+    let many: Vec<u8> = (0..1000)
+        .flat_map(|n| Event::trouble(255, &n.to_string()).encode())
+        .collect();
+    let news = hears(&many);
+    assert_eq!(news.len(), INTERFACES + 2);
+    assert_eq!(
+        news[INTERFACES + 1..],
+        died("it has more troubles than there can be")
+    );
+}
+
+/// Only the last word of our addresses waits for it.
+#[test]
+fn one_that_does_not_read_costs_nothing() {
+    let mut listeners = none();
+    let (listener, mut to) = double(7);
+    listeners.next = Some(listener);
+    ready(&mut to, 1);
+    hear(&mut listeners, NOW);
+    let addresses = |n: u32| Down::Addresses(vec![std::net::Ipv4Addr::from(n).into(); 100]);
+    for n in 0..10_000 {
+        listeners.tell(&addresses(n));
+    }
+    let waiting = listeners.in_charge.as_ref().unwrap();
+    let bytes = waiting.to.len() + waiting.addresses.as_ref().map_or(0, Vec::len);
+    assert!(bytes > 0, "the socket has not taken all");
+    assert!(
+        bytes <= 2 * addresses(u32::MAX).encode().len(),
+        "{bytes} bytes"
+    );
+
+    // It gets the last when it reads again.
+    let mut read = Vec::new();
+    let mut last = None;
+    to.set_nonblocking(true).unwrap();
+    while last != Some(addresses(9_999)) {
+        let mut part = [0; 65_536];
+        if let Ok(n) = to.read(&mut part) {
+            read.extend_from_slice(&part[..n]);
+        }
+        hear(&mut listeners, NOW);
+        while let Some(down) = Down::decode(&mut read).unwrap() {
+            last = Some(down);
+        }
+    }
+    assert!(!listeners.sockets().any(|(_, writes)| writes));
+    listeners.stop();
+}
+
+#[test]
+fn those_that_leave_do_not_become_many() {
+    let mut listeners = none();
+    let mut ends = Vec::new();
+    for generation in 0..100 {
+        let (listener, mut to) = double(generation);
+        listeners.next = Some(listener);
+        ready(&mut to, 1);
+        hear(&mut listeners, NOW);
+        ends.push(to);
+    }
+    let leaving = listeners.leaving.iter().map(|l| l.generation);
+    assert_eq!(leaving.collect::<Vec<_>>(), Vec::from_iter(91..99));
+    listeners.stop();
+    assert_eq!(listeners.ending.too_many(), None, "they are gone");
 }
 
 #[test]
@@ -254,4 +362,40 @@ fn figures_outlive_their_listener() {
             ..Counted::default()
         }
     );
+}
+
+#[test]
+fn absurd_figures_add_up_to_the_most_there_can_be() {
+    let all = u64::MAX - 1;
+    let counted = Counted {
+        packets: all,
+        dropped: all,
+        attempts: Counters {
+            held: all,
+            evicted: all,
+            trapped: all,
+            failed: all,
+            timed_out: all,
+            ..Counters::default()
+        },
+    };
+    let mut listeners = none();
+    for generation in 0..3 {
+        let (listener, mut to) = double(generation);
+        listeners.next = Some(listener);
+        ready(&mut to, 1);
+        to.write_all(&Event::Counted(counted).encode()).unwrap();
+        assert_eq!(hear(&mut listeners, NOW), [News::InCharge(generation)]);
+        if generation == 0 {
+            drop(to);
+            hear_something(&mut listeners, NOW);
+        } else {
+            std::mem::forget(to);
+        }
+    }
+    let sum = listeners.counted();
+    assert_eq!((sum.packets, sum.dropped), (u64::MAX, u64::MAX));
+    let (a, most) = (sum.attempts, [u64::MAX; 5]);
+    assert_eq!([a.held, a.evicted, a.trapped, a.failed, a.timed_out], most);
+    listeners.stop();
 }

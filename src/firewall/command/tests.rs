@@ -229,3 +229,32 @@ fn one_address_at_one_door_in_order() {
     assert!(state.queues.is_empty());
     assert_eq!(state.finished.len(), 5);
 }
+
+/// A flood of right knocks is refused, not remembered: at a door without a stop command nothing
+/// would ever let go of them.
+#[test]
+fn refused_starts_are_remembered_only_where_a_stop_will_ask() {
+    for (stop, remembered) in [(None, 0), (Some("/stop".to_owned()), 1000)] {
+        let mut doors = CommandDoors::new().unwrap();
+        let commands = Commands {
+            stop,
+            ..commands("/start")
+        };
+        let busy = CommandDoor {
+            waiting: 0,
+            ..door(commands)
+        };
+        doors.doors.push(Some(busy));
+        let mut state = State::default();
+        for n in 0..1000u32 {
+            let address = IpAddr::from(n.to_be_bytes());
+            let opening = Opening { door: 0, address };
+            let order = Order {
+                opening,
+                what: OPEN,
+            };
+            assert!(doors.take(&mut state, order).unwrap().is_err());
+        }
+        assert_eq!(state.refused.len(), remembered);
+    }
+}

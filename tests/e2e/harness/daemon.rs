@@ -22,6 +22,7 @@ pub fn program(name: &str) -> &'static str {
         "posternd" => env!("CARGO_BIN_EXE_posternd"),
         "posternctl" => env!("CARGO_BIN_EXE_posternctl"),
         "postern" => env!("CARGO_BIN_EXE_postern"),
+        "hostile-listener" => env!("CARGO_BIN_EXE_hostile-listener"),
         _ => panic!("there is no {name}"),
     }
 }
@@ -130,6 +131,8 @@ pub struct Daemon<'h> {
     top: Vec<(String, String)>,
     child: Option<Child>,
     arguments: Vec<String>,
+    within: Vec<String>,
+    hostile: bool,
 }
 
 impl<'h> Daemon<'h> {
@@ -161,6 +164,8 @@ impl<'h> Daemon<'h> {
             top,
             child: None,
             arguments: Vec::new(),
+            within: Vec::new(),
+            hostile: false,
         };
         daemon.configure(doors);
         daemon
@@ -175,6 +180,23 @@ impl<'h> Daemon<'h> {
     /// Another argument of the command line, from the next start on.
     pub fn argue(&mut self, argument: &str) {
         self.arguments.push(argument.into());
+    }
+
+    /// Has a double stand in for each listener that is started from now on, and do these acts
+    /// (tests/doubles/listener.rs). The monitor stays the real one.
+    pub fn listener_does(&mut self, acts: &[&str]) {
+        if !self.hostile {
+            copy_program("hostile-listener", &self.path("posternd"));
+            self.hostile = true;
+        }
+        // In one step: one may be starting.
+        let new = self.write("acts", &acts.join("\n"));
+        fs::rename(new, self.path("listener")).unwrap();
+    }
+
+    /// A program that starts posternd, from the next start on: its command line.
+    pub fn within(&mut self, line: &[&str]) {
+        self.within = line.iter().map(|word| word.to_string()).collect();
     }
 
     /// Writes the configuration.
@@ -236,8 +258,15 @@ impl<'h> Daemon<'h> {
 
     /// posternd's command line.
     pub fn command(&self) -> Command {
-        let mut command = self.host.command(program("posternd"));
+        let program = match self.hostile {
+            true => self.path("posternd"),
+            false => PathBuf::from(program("posternd")),
+        };
+        let line: Vec<&str> = self.within.iter().map(String::as_str).collect();
+        let line = [&line[..], &[program.to_str().unwrap()]].concat();
+        let mut command = self.host.command(line[0]);
         command
+            .args(&line[1..])
             .arg("-c")
             .arg(self.path("postern.toml"))
             .args(&self.arguments);
