@@ -438,7 +438,9 @@ fn check_reads_knockd_conf() {
         check(0o666),
         format!(
             "knockd.conf: warning: posternd will refuse it: {path} can be written by others than \
-             root (mode 0666): chmod go-w {path}\nknockd.conf: sound, 2 doors, 1 warning\n"
+             root (mode 0666): chmod go-w {path}\n\
+             knockd.conf: warning: {path} holds secrets and can be read by others than root (mode \
+             0666): chmod go-r {path}\nknockd.conf: sound, 2 doors, 2 warnings\n"
         )
     );
 }

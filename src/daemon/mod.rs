@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod clock;
 pub mod control;
 pub mod doors;
+pub mod dumps;
 pub mod files;
 pub mod knockd_as;
 pub mod listener;
@@ -21,7 +22,8 @@ pub mod wire;
 
 use std::io::{self, Write};
 
-/// Writes as much of what waits as a non-blocking socket takes.
+/// Writes as much of what waits as a non-blocking socket takes. When all is written its memory is
+/// freed: it may have held secrets.
 fn flush(socket: &mut impl Write, waiting: &mut Vec<u8>) -> io::Result<()> {
     while !waiting.is_empty() {
         match socket.write(waiting) {
@@ -30,6 +32,9 @@ fn flush(socket: &mut impl Write, waiting: &mut Vec<u8>) -> io::Result<()> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
+    }
+    if waiting.is_empty() {
+        *waiting = Vec::new();
     }
     Ok(())
 }
