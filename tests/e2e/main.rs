@@ -19,6 +19,7 @@ mod process;
 mod reload;
 mod rules;
 mod scans;
+mod secrets;
 mod sessions;
 mod trial;
 
