@@ -5,6 +5,7 @@
 //!
 //! | room | takes -> gives |
 //! |---|---|
+//! | [`wipe`] | freed memory -> zeros |
 //! | [`time`] | points in time as data: nothing pure reads a clock |
 //! | [`exit`] | how the three programs end |
 //! | [`config`] | text -> the checked model of doors and knocks, or every mistake with its place |
@@ -42,3 +43,4 @@ pub mod lease;
 #[cfg(feature = "daemon")]
 pub mod packet;
 pub mod time;
+pub mod wipe;

@@ -410,6 +410,37 @@ fn convert_prints_what_check_finds_sound() {
     );
 }
 
+/// A shell makes the file that output goes to.
+#[test]
+fn secrets_that_go_where_others_read_them() {
+    let top = tempfile::tempdir().unwrap();
+    fs::write(top.path().join("knockd.conf"), knockd_conf("pf.conf")).unwrap();
+    for args in [
+        &["convert", "knockd.conf"][..],
+        &["keygen", "--sequence"],
+        &["keygen", "--sequence", "--json"],
+    ] {
+        let said = |mode| {
+            let to = fs::File::create(top.path().join("made")).unwrap();
+            to.set_permissions(fs::Permissions::from_mode(mode))
+                .unwrap();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_posternctl"));
+            let command = command.args(args).current_dir(top.path()).stdout(to);
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(0));
+            String::from_utf8(output.stderr).unwrap()
+        };
+        for mode in [0o644, 0o640, 0o604] {
+            let wanted = format!(
+                "posternctl: secrets go to a file that others can read (mode {mode:04o}): \
+                 chmod go-r it\n"
+            );
+            assert!(said(mode).ends_with(&wanted), "{args:?}");
+        }
+        assert!(!said(0o600).contains("chmod"), "{args:?}");
+    }
+}
+
 /// One of knockd's may be readable by all; nobody but root may write it.
 #[test]
 fn check_reads_knockd_conf() {
@@ -439,7 +470,9 @@ fn check_reads_knockd_conf() {
         check(0o666),
         format!(
             "knockd.conf: warning: posternd will refuse it: {path} can be written by others than \
-             root (mode 0666): chmod go-w {path}\nknockd.conf: sound, 2 doors, 1 warning\n"
+             root (mode 0666): chmod go-w {path}\n\
+             knockd.conf: warning: {path} holds secrets and can be read by others than root (mode \
+             0666): chmod go-r {path}\nknockd.conf: sound, 2 doors, 2 warnings\n"
         )
     );
 }

@@ -24,6 +24,18 @@ if command -v dash >/dev/null; then
         run dash -n "$script"
     done
 fi
+# What posternd is linked with; Cargo.toml has the reason for each that we name (tests/house.rs).
+most=60
+for target in x86_64-unknown-freebsd x86_64-unknown-linux-gnu; do
+    tree=$("$cargo" tree --locked --edges normal,no-proc-macro --no-default-features \
+        --features daemon --target "$target" --prefix none --format '{p}')
+    crates=$(printf '%s\n' "$tree" | sed 's/ (.*//' | grep -v '^postern ' | sort -u | wc -l)
+    echo "lint: $((crates)) crates linked into posternd for $target"
+    if [ "$crates" -ge "$most" ]; then
+        echo "lint: they shall be fewer than $most" >&2
+        exit 1
+    fi
+done
 run mandoc -T lint -W warning man/*
 # What make itself would hand on to a make beneath it does not concern the other one.
 unset MAKEFLAGS MFLAGS MAKELEVEL

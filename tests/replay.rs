@@ -7,10 +7,15 @@
 #![cfg(feature = "daemon")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+#[cfg(target_os = "linux")]
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Of the Unix time in a case's packets.
 const START: u64 = 1_795_292_100;
@@ -377,4 +382,44 @@ fn the_demonstrations_scene() {
     assert_eq!(output.status.code(), Some(0));
     let expected = fs::read_to_string(tests().join("demo.expected")).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+}
+
+/// Root reads the configuration; nobody looks into the packets.
+#[cfg(target_os = "linux")]
+#[test]
+fn root_is_given_up_before_the_first_packet() {
+    const FILE_HEADER: usize = 24;
+    if !nix::unistd::geteuid().is_root() {
+        return; // there is nothing to give up
+    }
+    let (configuration, file) = (tests().join("demo.toml"), tests().join("demo.pcap"));
+    let capture = fs::read(&file).unwrap();
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_posternctl"))
+        .args(["replay", "-c"])
+        .arg(&configuration)
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = replay.stdin.take().unwrap();
+    input.write_all(&capture[..FILE_HEADER]).unwrap();
+    let status = format!("/proc/{}/status", replay.id());
+    let until = Instant::now() + Duration::from_secs(20);
+    let nobody = "65534\t65534\t65534\t65534";
+    loop {
+        let status = fs::read_to_string(&status).unwrap();
+        let is = |field: &str| status.contains(&format!("{field}:\t{nobody}\n"));
+        if is("Uid") && is("Gid") && status.contains("CapEff:\t0000000000000000\n") {
+            break;
+        }
+        assert!(Instant::now() < until, "{status}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    input.write_all(&capture[FILE_HEADER..]).unwrap();
+    drop(input);
+    let piped = replay.wait_with_output().unwrap();
+    assert_eq!(piped.status.code(), Some(0));
+    let whole = self::replay(&configuration, &file, &[]);
+    assert!(!whole.stdout.is_empty() && piped.stdout == whole.stdout);
 }

@@ -1,6 +1,13 @@
 //! postern: knocks at the doors of a machine that runs posternd.
 
+use std::alloc::System;
 use std::process::ExitCode;
+
+use postern::wipe::Wiping;
+
+/// Freed memory holds no secrets.
+#[global_allocator]
+static HEAP: Wiping = Wiping(System);
 
 fn main() -> ExitCode {
     postern::client::main(std::env::args_os())

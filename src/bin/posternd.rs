@@ -1,11 +1,17 @@
 //! posternd: watches interfaces and opens doors to whoever knocks rightly.
 
+use std::alloc::System;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use postern::daemon::{knockd_as, listener, monitor, spawn};
+use postern::daemon::{dumps, knockd_as, listener, monitor, spawn};
 use postern::exit;
+use postern::wipe::Wiping;
+
+/// Freed memory holds no secrets.
+#[global_allocator]
+static HEAP: Wiping = Wiping(System);
 
 /// Watches interfaces and opens doors to whoever knocks rightly.
 #[derive(Parser)]
@@ -44,6 +50,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    dumps::curb_panics();
     if std::env::args_os()
         .nth(1)
         .is_some_and(|a| a == spawn::LISTENER)

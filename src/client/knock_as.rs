@@ -33,7 +33,7 @@ usage: knock [options] host port[:tcp|:udp]...
 example: knock server.example.net 7143 2912:udp 39001
 ";
 
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "knock",
     version = concat!(env!("CARGO_PKG_VERSION"), " (Postern)"),

@@ -25,21 +25,21 @@ Exit status:
   78  the profile file is wrong, or has no such host";
 
 /// Knocks at the doors of a machine that runs posternd.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "postern", version, after_help = STATUSES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Hit a sequence of ports
     #[command(after_help = STATUSES)]
     Knock(KnockArgs),
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 struct KnockArgs {
     /// A name or address; without ports, a host of the profile file
     host: String,

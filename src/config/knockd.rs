@@ -128,6 +128,13 @@ pub(super) fn key_of(knockd: &Knockd, spot: Spot) -> String {
     }
 }
 
+/// Whether this is a directive, capitals or not.
+pub(super) fn knows(directive: &str) -> bool {
+    keys::of_options(directive)
+        .or(keys::of_door(directive))
+        .is_some()
+}
+
 /// A text that can be given to others as it is.
 fn text(text: &str) -> Result<&str, Wrong> {
     if text.contains('\0') {

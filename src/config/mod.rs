@@ -12,12 +12,14 @@
 //! | [`units`] | durations and ports, read and shown |
 //! | [`bounds`] | defaults, and how far each value may go |
 //! | [`mistake`] | mistakes, warnings and their places |
+//! | [`discreet`] | the same without the steps that they quote |
 
 #![forbid(unsafe_code)]
 
 pub mod bounds;
 pub mod check;
 pub mod convert;
+pub mod discreet;
 mod filters;
 pub mod format;
 pub mod keygen;
@@ -372,12 +374,22 @@ impl Sequence {
 }
 
 /// The steps of a sequence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Steps {
     /// `sequence`: 1 to 32.
     Fixed(Vec<Port>),
     /// `one_time_sequences`: a file, each of whose lines is used once.
     OneTime(PathBuf),
+}
+
+/// Steps are secret: only how many there are is shown.
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Steps::Fixed(steps) => write!(f, "Fixed({} steps)", steps.len()),
+            Steps::OneTime(path) => f.debug_tuple("OneTime").field(path).finish(),
+        }
+    }
 }
 
 /// A port of a transport protocol, written `22/tcp`. Ordered by protocol, then number.

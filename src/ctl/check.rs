@@ -12,7 +12,8 @@ use super::lists::{List, Lists};
 use super::{Problem, count, json_line, listening};
 use crate::config::mistake::Spot;
 use crate::config::{
-    self, Config, Confine, Format, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning, onetime,
+    self, Config, Confine, Format, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning,
+    discreet, onetime,
 };
 use crate::daemon::{doors, files, sandbox};
 use crate::exit;
@@ -49,6 +50,19 @@ impl Finding {
             key: String::new(),
             message: message.into(),
             warning: true,
+        }
+    }
+
+    /// The same without anything that may be a step of a knock.
+    fn discreet(self) -> Finding {
+        if self.line.is_none() {
+            return self;
+        }
+        let (key, message) = discreet::told(&self.key, &self.message);
+        Finding {
+            key: key.to_owned(),
+            message: message.to_owned(),
+            ..self
         }
     }
 
@@ -143,10 +157,11 @@ pub fn run(file: &Path, live: bool, json: bool, out: &mut impl Write) -> Result<
     }
     let sound = mistakes.is_empty();
     if json {
+        let discreet = |found: Vec<Finding>| found.into_iter().map(Finding::discreet).collect();
         let said = Said {
             sound,
-            mistakes,
-            warnings,
+            mistakes: discreet(mistakes),
+            warnings: discreet(warnings),
         };
         json_line(&said, out)?;
     } else {
@@ -195,13 +210,14 @@ fn in_the_way(file: &Path, parsed: &Parsed) -> Result<Vec<Finding>, Problem> {
 }
 
 /// Why posternd does not believe the file. One of knockd's may be readable by all.
-fn distrusted(file: &Path, knockds: bool) -> Option<Finding> {
-    let why = files::trusted(file, true).err()?;
-    let message = match why {
-        files::Distrust::Readable { .. } if knockds => why.to_string(),
-        _ => format!("posternd will refuse it: {why}"),
-    };
-    Some(Finding::of_file(file, message))
+fn distrusted(file: &Path, knockds: bool) -> impl Iterator<Item = Finding> {
+    files::doubts(file).into_iter().map(move |why| {
+        let message = match why {
+            files::Distrust::Readable { .. } if knockds => why.to_string(),
+            _ => format!("posternd will refuse it: {why}"),
+        };
+        Finding::of_file(file, message)
+    })
 }
 
 /// What is unwise in a configuration that is right.

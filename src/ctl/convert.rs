@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Problem, check, json_line};
+use super::{Problem, beware_of_readers, check, json_line};
 use crate::config::{Format, Mistake, convert};
 use crate::exit;
 
@@ -30,6 +30,7 @@ pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem>
         let _ = writeln!(io::stderr(), "posternctl: {warning}");
     }
     let made = convert::convert(&name, &parsed);
+    beware_of_readers();
     match json {
         true => json_line(&Made { toml: &made.text }, out)?,
         false => write!(out, "{}", made.text)?,

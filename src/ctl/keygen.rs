@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::{Problem, json_line, listening};
+use super::{Problem, beware_of_readers, json_line, listening};
 use crate::config::{Port, Protocol, keygen, units};
 use crate::exit;
 
@@ -48,6 +48,7 @@ pub fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<u8, Problem>
         }
     }
     let hit: Vec<String> = steps.iter().map(|&step| units::short_port(step)).collect();
+    beware_of_readers();
     let line = keygen::toml_line(&steps);
     let knock = format!("postern knock HOST {}", hit.join(" "));
     if json {

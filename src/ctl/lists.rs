@@ -8,11 +8,9 @@ use crate::config::{Config, Knock, Port, Steps, onetime};
 use crate::exit;
 
 /// The one-time lists of a configuration, by door and knock.
-#[derive(Debug)]
 pub struct Lists(BTreeMap<(u16, u16), List>);
 
 /// A one-time list.
-#[derive(Debug)]
 pub struct List {
     pub path: PathBuf,
     /// What stands in it, or why nobody knows.

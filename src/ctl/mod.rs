@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nix::sys::stat::{SFlag, fstat};
 use serde::Serialize;
 
 use crate::config::{self, Format};
@@ -193,6 +194,23 @@ fn configured(file: &Path, key: &str) -> Option<PathBuf> {
     let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
     let path = tree.get_ref().get(key)?.get_ref().as_str()?;
     Some(PathBuf::from(path))
+}
+
+/// Secrets go to standard output: says so if that is a file that others can read, as a shell
+/// makes it.
+fn beware_of_readers() {
+    let Ok(output) = fstat(io::stdout()) else {
+        return;
+    };
+    let mode = u32::from(output.st_mode);
+    let file = SFlag::from_bits_truncate(output.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+    if file && mode & 0o044 != 0 {
+        let _ = writeln!(
+            io::stderr(),
+            "posternctl: secrets go to a file that others can read (mode {:04o}): chmod go-r it",
+            mode & 0o7777
+        );
+    }
 }
 
 /// `1 lease`, `2 leases`.

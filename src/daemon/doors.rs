@@ -2,12 +2,11 @@
 //! lists with the line in force, what each door still allows.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::allowance::Allowance;
-use super::files;
+use super::files::{self, Believed, Distrust};
 use crate::config::{Action, Config, Door, Knock, Port, Steps, onetime};
 use crate::knock::{EVERYWHERE, Watch};
 use crate::lease::Terms;
@@ -76,7 +75,7 @@ pub fn terms(config: &Config) -> Vec<Terms> {
 }
 
 /// A one-time list.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct List {
     path: PathBuf,
     /// The line in force and the one behind it, with their steps: the listener watches for both,
@@ -85,7 +84,6 @@ struct List {
 }
 
 /// A configuration in force.
-#[derive(Debug)]
 pub struct Doors {
     /// As it was read.
     pub config: Config,
@@ -114,7 +112,8 @@ impl Doors {
                     continue;
                 };
                 let lines = match read_list(path, &config) {
-                    Ok((_, lines)) => {
+                    Ok(Read { exposed, lines, .. }) => {
+                        wrong.extend(exposed.map(|e| format!("{}: {e}", door.name)));
                         if lines.is_empty() {
                             wrong.push(used_up(&door.name, path));
                         }
@@ -233,7 +232,8 @@ impl Doors {
         {
             return Err(NotSpent::NotInForce);
         }
-        let (text, lines) = read_list(&list.path, &self.config).map_err(NotSpent::NotWritten)?;
+        let read = read_list(&list.path, &self.config).map_err(NotSpent::NotWritten)?;
+        let Read { text, lines, .. } = read;
         if lines.first() != list.lines.first() {
             // The administrator has changed the file under us: what was knocked may not stand
             // there any more.
@@ -256,12 +256,32 @@ fn used_up(door: &str, path: &Path) -> String {
     format!("{door}: {path}: no sequence is left: this knock opens nothing")
 }
 
+/// A one-time list as it stands in its file.
+struct Read {
+    text: String,
+    lines: Lines,
+    /// It can be read by others, and is taken all the same.
+    exposed: Option<String>,
+}
+
 /// The lists of a knockd.conf may be readable by all, as it may be itself.
-fn read_list(path: &Path, config: &Config) -> Result<(String, Lines), String> {
-    files::trusted(path, config.knockd.is_none()).map_err(|e| e.to_string())?;
-    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+fn read_list(path: &Path, config: &Config) -> Result<Read, String> {
+    let told = |e: Distrust| e.to_string();
+    let file = Believed::open(path).map_err(told)?;
+    let exposed = file.private().map_err(told).err();
+    if config.knockd.is_none()
+        && let Some(why) = exposed
+    {
+        return Err(why);
+    }
+    let text = String::from_utf8(file.read().map_err(told)?)
+        .map_err(|_| format!("{}: it is not UTF-8", path.display()))?;
     let lines = first_two(&text);
-    Ok((text, lines))
+    Ok(Read {
+        text,
+        lines,
+        exposed,
+    })
 }
 
 fn first_two(text: &str) -> Lines {
@@ -276,6 +296,7 @@ fn first_two(text: &str) -> Lines {
 mod tests {
     use super::*;
     use crate::config::toml;
+    use std::fs;
 
     fn doors(list: &Path) -> (Doors, Vec<String>) {
         let text = format!(

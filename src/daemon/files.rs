@@ -1,7 +1,7 @@
 //! Which files the monitor believes, and how it writes the ones it keeps.
 
-use std::fs::{self, Metadata, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -44,31 +44,87 @@ pub enum Distrust {
     },
 }
 
-/// Whether root alone decides what stands in `path` and, where it holds secrets, root alone
-/// reads it: file and directory belong to root and are writable by nobody else. A file counts
-/// as readable by others only if they can also search every directory above it.
-///
-/// # Errors
-/// The first thing wrong.
-pub fn trusted(path: &Path, secret: bool) -> Result<(), Distrust> {
-    let path = &fs::canonicalize(path).map_err(|e| unreadable(path, &e))?;
-    let file = look(path)?;
-    belongs_to_root(path, &file)?;
-    let mut reach = true;
-    for (n, directory) in path.ancestors().skip(1).enumerate() {
-        let meta = look(directory)?;
-        if n == 0 {
-            belongs_to_root(directory, &meta)?;
+/// A file, open. What is asked of it is asked of that file, whatever its name may lead to later.
+#[derive(Debug)]
+pub struct Believed {
+    file: File,
+    /// Without symbolic links.
+    path: PathBuf,
+    mode: u32,
+    /// Whether others can search every directory above it.
+    reach: bool,
+}
+
+impl Believed {
+    /// Opens a file in which root alone decides what stands: it and its directory belong to root
+    /// and are writable by nobody else.
+    ///
+    /// # Errors
+    /// The first thing wrong.
+    pub fn open(path: &Path) -> Result<Believed, Distrust> {
+        let (file, doubt) = Believed::or_not(path)?;
+        doubt.map_or(Ok(file), Err)
+    }
+
+    /// The file, and why it should not be believed.
+    fn or_not(path: &Path) -> Result<(Believed, Option<Distrust>), Distrust> {
+        let wanted = |e| unreadable(path, &e);
+        let path = fs::canonicalize(path).map_err(wanted)?;
+        let file = File::open(&path).map_err(wanted)?;
+        let meta = file.metadata().map_err(wanted)?;
+        let mut roots = belongs_to_root(&path, &meta);
+        let mut reach = true;
+        for (n, directory) in path.ancestors().skip(1).enumerate() {
+            let meta = look(directory)?;
+            if n == 0 {
+                roots = roots.and_then(|()| belongs_to_root(directory, &meta));
+            }
+            reach &= meta.mode() & 0o011 != 0;
         }
-        reach &= meta.mode() & 0o011 != 0;
+        let mode = meta.mode() & 0o7777;
+        let file = Believed {
+            file,
+            path,
+            mode,
+            reach,
+        };
+        Ok((file, roots.err()))
     }
-    if secret && reach && file.mode() & 0o044 != 0 {
-        return Err(Distrust::Readable {
-            path: path.clone(),
-            mode: file.mode() & 0o7777,
-        });
+
+    /// Whether root alone can read it. It counts as readable by others only if they can also
+    /// search every directory above it.
+    ///
+    /// # Errors
+    /// [`Distrust::Readable`].
+    pub fn private(&self) -> Result<(), Distrust> {
+        match self.reach && self.mode & 0o044 != 0 {
+            true => Err(Distrust::Readable {
+                path: self.path.clone(),
+                mode: self.mode,
+            }),
+            false => Ok(()),
+        }
     }
-    Ok(())
+
+    /// What stands in it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read(mut self) -> Result<Vec<u8>, Distrust> {
+        let mut bytes = Vec::new();
+        match self.file.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(e) => Err(unreadable(&self.path, &e)),
+        }
+    }
+}
+
+/// What [`Believed::open`] and [`Believed::private`] have against a file, each by itself.
+pub fn doubts(path: &Path) -> Vec<Distrust> {
+    match Believed::or_not(path) {
+        Ok((file, doubt)) => doubt.into_iter().chain(file.private().err()).collect(),
+        Err(e) => vec![e],
+    }
 }
 
 fn look(path: &Path) -> Result<Metadata, Distrust> {
@@ -155,6 +211,14 @@ mod tests {
         nix::unistd::geteuid().is_root()
     }
 
+    fn trusted(path: &Path, secret: bool) -> Result<(), Distrust> {
+        let file = Believed::open(path)?;
+        match secret {
+            true => file.private(),
+            false => Ok(()),
+        }
+    }
+
     #[test]
     fn says_what_is_wrong_and_the_command_that_mends_it() {
         if !root() {
@@ -191,7 +255,16 @@ mod tests {
         mode(0o644);
         assert_eq!(trusted(&file, true), Ok(()), "others cannot get there");
 
+        fs::set_permissions(top.path(), Permissions::from_mode(0o755)).unwrap();
         chown(&file, Some(65534), None).unwrap();
+        let both = doubts(&file);
+        assert!(
+            matches!(
+                both[..],
+                [Distrust::Owner { .. }, Distrust::Readable { .. }]
+            ),
+            "{both:?}"
+        );
         assert!(matches!(
             trusted(&file, false),
             Err(Distrust::Owner { uid: 65534, .. })

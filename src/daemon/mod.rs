@@ -5,6 +5,7 @@ pub mod allowance;
 pub mod clock;
 pub mod control;
 pub mod doors;
+pub mod dumps;
 pub mod files;
 pub mod knockd_as;
 pub mod listener;
@@ -22,7 +23,8 @@ pub mod wire;
 
 use std::io::{self, Write};
 
-/// Writes as much of what waits as a non-blocking socket takes.
+/// Writes as much of what waits as a non-blocking socket takes. When all is written its memory is
+/// freed: it may have held secrets.
 fn flush(socket: &mut impl Write, waiting: &mut Vec<u8>) -> io::Result<()> {
     while !waiting.is_empty() {
         match socket.write(waiting) {
@@ -31,6 +33,9 @@ fn flush(socket: &mut impl Write, waiting: &mut Vec<u8>) -> io::Result<()> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
+    }
+    if waiting.is_empty() {
+        *waiting = Vec::new();
     }
     Ok(())
 }

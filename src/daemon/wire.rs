@@ -289,7 +289,8 @@ impl Down {
         frame
     }
 
-    /// Takes one frame off the front of `buffer` if a whole one is there.
+    /// Takes one frame off the front of `buffer` if a whole one is there. The memory that it
+    /// stood in is freed: it may have held secrets.
     ///
     /// # Errors
     /// In words: too long, or not what [`Down::encode`] makes.
@@ -305,7 +306,7 @@ impl Down {
             return Ok(None);
         };
         let down = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-        buffer.drain(..4 + length);
+        *buffer = buffer.split_off(4 + length);
         Ok(Some(down))
     }
 }

@@ -21,6 +21,7 @@ mod process;
 mod reload;
 mod rules;
 mod scans;
+mod secrets;
 mod sessions;
 mod trial;
 

@@ -146,6 +146,12 @@ impl Kind {
     }
 }
 
+/// Whether this is a key that a value is given to, and no table.
+pub(in crate::config) fn has_value(key: &str) -> bool {
+    let tables = ["door", "knock"];
+    ALL.iter().any(|kind| kind.keys().contains(&key)) && !tables.contains(&key)
+}
+
 /// The nearest of `known`, if it is near: a third of its letters wrong at most.
 pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     known

@@ -37,7 +37,7 @@ use crate::lease::{Leases, Why};
 use crate::time::Time;
 use recent::Recent;
 use signals::Signals;
-pub use start::{NotStarted, Options, load};
+pub use start::{NotStarted, Options, Warnings, load};
 use start::{Pidfile, Unprivileged, log_to};
 use trials::Guards;
 
@@ -231,13 +231,16 @@ impl Monitor {
         }
     }
 
-    /// Warnings name steps, which are secret: the log only says that there are some.
-    pub(super) fn say_warnings(&mut self, warnings: &[String]) {
-        if !warnings.is_empty() {
+    /// What is unwise is for posternctl check to tell.
+    pub(super) fn say_warnings(&mut self, warnings: &Warnings) {
+        if let Some(exposed) = &warnings.exposed {
+            self.log.line(Level::Warning, exposed);
+        }
+        if !warnings.unwise.is_empty() {
             let text = format!(
                 "{}: {} warnings: posternctl check tells them",
                 self.options.config.display(),
-                warnings.len()
+                warnings.unwise.len()
             );
             self.log.line(Level::Warning, &text);
         }

@@ -34,7 +34,7 @@ impl Monitor {
         if let Some(line) = self.options.voice.rereading(&file) {
             self.say(&line);
         }
-        let (config, mut warnings) = load(&self.options)?;
+        let (config, warnings) = load(&self.options)?;
         let user = Unprivileged::of(&config).map_err(|e| vec![e])?;
         confinable(&config).map_err(|e| vec![e])?;
         let mut notes = Vec::new();
@@ -128,6 +128,7 @@ impl Monitor {
         for note in &notes {
             self.log.line(Level::Warning, note);
         }
+        let mut warnings = warnings.into_lines();
         warnings.extend(notes);
         self.say_upkeep(&upkeep);
         self.say_trials();

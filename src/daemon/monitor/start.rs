@@ -14,9 +14,11 @@ use super::recent::Recent;
 use super::signals::Signals;
 use super::trials::Guards;
 use super::{Monitor, UPHOLD_EVERY};
-use crate::config::{self, Config, Confine, Format, LogTo};
+use crate::config::{self, Config, Confine, Format, LogTo, Mistake};
 use crate::daemon::addresses::{self, Watcher};
 use crate::daemon::doors::Doors;
+use crate::daemon::dumps;
+use crate::daemon::files::{Believed, Distrust};
 use crate::daemon::log::{Level, Log};
 use crate::daemon::recovery::{self, RUN_LIMIT, TakenUp, openings};
 use crate::daemon::server::Server;
@@ -125,27 +127,50 @@ impl Unprivileged {
     }
 }
 
-/// Reads a configuration and takes the command line into account; its warnings.
+/// What a configuration in force had better not say, each fit for a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warnings {
+    /// It can be read by others.
+    pub exposed: Option<String>,
+    /// What stands in it.
+    pub unwise: Vec<String>,
+}
+
+impl Warnings {
+    /// All of them.
+    pub fn into_lines(self) -> Vec<String> {
+        self.exposed.into_iter().chain(self.unwise).collect()
+    }
+}
+
+/// Reads a configuration and takes the command line into account; its warnings. Neither these
+/// nor an error quote a step of a knock: they go to logs.
 ///
 /// # Errors
 /// Everything that is wrong with it, each fit for a line; also if others than root decide what
-/// stands in it.
-pub fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<String>> {
+/// stands in it, or can read one of ours.
+pub fn load(options: &Options) -> Result<(Config, Warnings), Vec<String>> {
     let name = options.config.display().to_string();
-    files::trusted(&options.config, false).map_err(|e| vec![e.to_string()])?;
-    let text = fs::read(&options.config).map_err(|e| vec![format!("{name}: {e}")])?;
-    let readable = files::trusted(&options.config, true).map_err(|e| e.to_string());
-    // Many a knockd.conf can be read by all.
-    let exposed = match (Format::of(&name, &text), readable) {
-        (Format::Postern, Err(why)) => return Err(vec![why]),
+    let told = |e: Distrust| vec![e.to_string()];
+    let file = Believed::open(&options.config).map_err(told)?;
+    let private = file.private();
+    let text = file.read().map_err(told)?;
+    // Debian installs its knockd.conf so that all can read it.
+    let exposed = match (Format::of(&name, &text), private) {
+        (Format::Postern, Err(why)) => return Err(told(why)),
         (Format::Knockd, Err(why)) => Some(format!("{name}: warning: {why}")),
         (_, Ok(())) => None,
     };
-    let parsed = config::read(&name, &text)
-        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let parsed = config::read(&name, &text).map_err(|mistakes| {
+        let discreet = mistakes.into_iter().map(Mistake::discreet);
+        discreet.map(|m| m.to_string()).collect::<Vec<_>>()
+    })?;
     let unwise = config::check::check(&name, &parsed, &[]);
-    let unwise = unwise.iter().map(ToString::to_string);
-    let warnings = exposed.into_iter().chain(unwise).collect();
+    let unwise = unwise.into_iter().map(|w| w.discreet().to_string());
+    let warnings = Warnings {
+        exposed,
+        unwise: unwise.collect(),
+    };
     let mut config = parsed.config;
     if !options.interfaces.is_empty() {
         config.interfaces.clone_from(&options.interfaces);
@@ -220,6 +245,8 @@ impl Monitor {
             let what = what.to_owned();
             move |e: io::Error| not(exit::OSERR, format!("{what}: {e}"))
         };
+        // From here on there are secrets in memory.
+        let cores = dumps::forbid_cores();
         let (config, warnings) = load(&options).map_err(|lines| NotStarted {
             lines,
             status: exit::CONFIG,
@@ -242,6 +269,10 @@ impl Monitor {
         let mut log = open_log(&options, &config).map_err(os("log"))?;
         if options.aloud {
             log.speak_aloud();
+        }
+        if let Err(e) = cores {
+            let text = format!("should posternd crash, its core would hold secrets: {e}");
+            log.line(Level::Warning, &text);
         }
 
         let now = clock::now();
