@@ -59,8 +59,8 @@ struct KnockArgs {
     /// The address to knock from
     #[arg(long, value_name = "ADDRESS")]
     source: Option<IpAddr>,
-    /// The profile file [default: ~/.config/postern/config.toml,
-    /// %APPDATA%\postern\config.toml on Windows]
+    /// The profile file [default: ~/.config/postern/config.toml, on Windows
+    /// %APPDATA%\postern\config.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print each step as it is sent

@@ -18,7 +18,8 @@ Stays in the foreground.
 Signals:
   SIGHUP   read the configuration again
   SIGUSR1  open the log again
-  SIGTERM  stop; guards and openings stand, what is due ends at the next start
+  SIGTERM, SIGINT
+           stop; guards and openings stand, what is due ends at the next start
 
 Exit status:
   0   stopped by a signal
