@@ -1,7 +1,7 @@
 //! The manual tells what is so: it is put beside the programs' own --help, the readers of
 //! configurations and what the daemon logs. What its examples do is tried in tests/e2e/manual.rs.
 
-#![cfg(all(feature = "daemon", feature = "client", unix))]
+#![cfg(all(feature = "completions", unix))]
 
 #[path = "../common/mdoc.rs"]
 mod mdoc;
