@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 
 mod harness;
+#[path = "../common/mdoc.rs"]
+mod mdoc;
 
 mod attempts;
 mod clients;
@@ -14,6 +16,7 @@ mod flood;
 mod interfaces;
 mod knockd;
 mod leases;
+mod manual;
 mod one_time;
 mod process;
 mod reload;
