@@ -193,9 +193,10 @@ pub enum Word {
     Other(String),
 }
 
-const MACROS: [&str; 30] = [
+const MACROS: [&str; 33] = [
     "An", "Ar", "Bl", "Cm", "Dq", "Dv", "El", "Em", "Ev", "Fl", "Fx", "Ic", "It", "Li", "Nm", "No",
-    "Ns", "Oc", "Oo", "Op", "Pa", "Pp", "Pq", "Ql", "Qq", "Sh", "Ss", "Sx", "Va", "Xr",
+    "Ns", "Oc", "Oo", "Op", "Pa", "Pc", "Po", "Pp", "Pq", "Sy", "Ql", "Qq", "Sh", "Ss", "Sx", "Va",
+    "Xr",
 ];
 
 /// A line of macros (without its dot) as words: `Fl 46v` is three options.

@@ -80,6 +80,12 @@ fn steps(lines: &[String]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for line in lines {
         // keygen prints comments.
+        if let Some(last) = steps.last_mut()
+            && last.command.ends_with('|')
+        {
+            last.command += line;
+            continue;
+        }
         let prompt = line.strip_prefix("# ").or_else(|| line.strip_prefix("$ "));
         match prompt.filter(|command| command.starts_with(|c: char| c.is_ascii_lowercase())) {
             Some(command) => steps.push(Step {
@@ -179,12 +185,7 @@ impl<'n> Stage<'n> {
                 .collect();
             text = text.replace(here, &name).replace(there, &name);
         }
-        for c in text
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .chars()
-        {
+        for c in text.chars() {
             match c.is_ascii_digit() {
                 true if shape.ends_with('0') => {}
                 true => shape.push('0'),
@@ -195,6 +196,7 @@ impl<'n> Stage<'n> {
         for unit in ["0d0", "0h0", "0m0", "0/udp"] {
             shape = shape.replace(unit, "0");
         }
+        shape.retain(|c| !c.is_whitespace());
         shape
     }
 
@@ -321,7 +323,7 @@ impl<'n> Stage<'n> {
         }
         let ran = Ran::of(&mut self.shell(step));
         let shape = self.shape(&ran.stdout);
-        match wanted.split_once("... ") {
+        match wanted.split_once("...") {
             Some((begins, ends)) => {
                 let fits = shape.starts_with(begins) && shape.ends_with(ends);
                 assert!(fits, "{}: {wanted}: {ran:?}", step.command);

@@ -31,7 +31,7 @@ fn fixed(head: &str) -> Vec<String> {
                 placeholder = true;
                 parts.push(String::new());
             }
-            "No" | "Pq" => placeholder = false,
+            "No" | "Po" | "Pc" => placeholder = false,
             ":" | ";" => parts.last_mut().unwrap().push_str(word),
             _ if placeholder => {}
             word => {
