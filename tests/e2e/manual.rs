@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use postern::config::onetime;
 
 use crate::harness::{Daemon, Host, Net, Ran, Service, Session, chmod, program, until};
-use crate::mdoc::{PAGES, Page};
+use crate::mdoc::{PAGES, Page, text};
 
 /// The sequences that stand for `[...]`, in order: the first is that of the examples' knocks.
 const STEPS: [&str; 2] = [
@@ -510,6 +510,27 @@ fn secrets_rotate() {
     let list = stage.daemon.read("postern.once");
     assert_eq!(onetime::mistakes("list", &list), []);
     assert_eq!(onetime::count(&list), 50);
+}
+
+#[test]
+fn the_readmes_loop_knocks() {
+    let net = Net::new(1);
+    let mut stage = Stage::new(&net);
+    let readme = text("README.md");
+    let mut lines = readme.lines().map(str::trim_start);
+    let command = lines.find(|line| line.starts_with("for port in ")).unwrap();
+    let (_, rest) = command.split_once(" in ").unwrap();
+    let (ports, _) = rest.split_once(';').unwrap();
+    let ports: Vec<&str> = ports.split(' ').collect();
+    stage.configure("posternd.8", "earnest", &[("[...]", &format!("{ports:?}"))]);
+    stage.daemon.run();
+    let (root, command, printed) = (false, command.to_owned(), Vec::new());
+    stage.compare(&Step {
+        root,
+        command,
+        printed,
+    });
+    stage.daemon.wait_lease("ssh", net.client().v4);
 }
 
 #[test]

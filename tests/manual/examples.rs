@@ -225,6 +225,26 @@ const EXPECTED: [&str; 3] = [
     "\"memory\" touches nothing",
 ];
 
+#[test]
+fn every_profile_is_sound() {
+    let readme = text("README.md");
+    let of_the_readme = readme.split("```toml\n").skip(1);
+    let of_the_readme = of_the_readme.map(|rest| rest.split("```").next().unwrap().to_owned());
+    let of_pages = PAGES.iter().flat_map(|name| Page::read(name).blocks());
+    let of_pages = of_pages.map(|block| block.lines.join("\n"));
+    let profiles = of_the_readme.chain(of_pages);
+    let profiles: Vec<String> = profiles.filter(|p| p.starts_with("[host.")).collect();
+    assert!(profiles.len() > 1);
+    let top = tempfile::tempdir().unwrap();
+    let file = top.path().join("config.toml");
+    for profile in profiles {
+        fs::write(&file, profile.replace("[ ... ]", STEPS[0])).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let knock = client::profile::find(&file, "home").expect(&profile);
+        assert_eq!(knock.host, "server.example.net");
+    }
+}
+
 const STEPS: [&str; 2] = [
     r#"["7143", "2912/udp", "29001", "16044"]"#,
     r#"["8351", "1207/udp", "22110", "30477"]"#,
