@@ -22,8 +22,8 @@ use crate::config::toml::keys::nearest;
 use crate::config::{Port, bounds, units};
 use crate::exit::words;
 
-/// What a host may have.
-const KEYS: [&str; 3] = ["address", "sequence", "delay"];
+/// The keys of a `[host.NAME]`.
+pub const KEYS: [&str; 3] = ["address", "sequence", "delay"];
 
 /// Why the profile file gives no knock.
 #[derive(Debug, thiserror::Error)]

@@ -82,6 +82,12 @@ const HERE: &str = if cfg!(target_os = "freebsd") {
 /// How many mistakes are reported in one go.
 pub const MOST_MISTAKES: usize = 50;
 
+/// The keys that may stand at the top, in a `[door.NAME]` and in a `[[door.NAME.knock]]`, in the
+/// order of the manual.
+pub fn keys() -> [&'static [&'static str]; 3] {
+    [Kind::Top, Kind::Door, Kind::Knock].map(Kind::keys)
+}
+
 /// Reads a configuration; `file` is its name for messages. Pure: nothing is opened, no name
 /// looked up.
 ///

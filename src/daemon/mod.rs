@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod allowance;
+pub mod arguments;
 pub mod clock;
 pub mod control;
 pub mod doors;

@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 
 mod harness;
+#[path = "../common/mdoc.rs"]
+mod mdoc;
 
 mod attempts;
 mod clients;
@@ -16,6 +18,7 @@ mod hostile;
 mod interfaces;
 mod knockd;
 mod leases;
+mod manual;
 mod one_time;
 mod process;
 mod reload;
