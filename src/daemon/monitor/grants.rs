@@ -1,5 +1,6 @@
 //! Grants and leases, journal and packet filter, in step.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::daemon::wire::{Event, Knocked};
 use crate::firewall::{Done, Firewall, Opening, Order, What, command};
 use crate::journal::{Entry, Record};
 use crate::knock::can_knock;
-use crate::lease::{Act, Change, Why};
+use crate::lease::{Act, Change, Lease, Why};
 use crate::time::Time;
 
 /// Two listeners that both saw a knock while one took over from the other give two grants.
@@ -107,15 +108,11 @@ impl Monitor {
             return;
         }
         let records: Vec<Record> = changes.iter().filter_map(|c| self.record(c, now)).collect();
-        if !self.write_journal(&records) {
-            // What is not written down does not open; what ends, ends all the same.
-            for change in changes {
-                if let Act::Open { until: Some(_) } = change.act {
-                    self.leases.close(change.address, Some(change.door), |_| {});
-                    self.refused += 1;
-                }
-            }
-        }
+        let written = self.journal.write(&records);
+        let changes = match self.tell_journal(written) {
+            true => changes.to_vec(),
+            false => self.without_journal(changes, now),
+        };
         let orders: Vec<Order> = changes.iter().filter_map(|c| self.order(c, now)).collect();
         if orders.iter().any(|o| matches!(o.what, What::Open { .. })) {
             self.look_before_opening();
@@ -123,6 +120,44 @@ impl Monitor {
         self.say_running(&orders);
         self.firewall.apply(&orders);
         self.take_done();
+    }
+
+    /// What is not written down does not open and does not last longer, and nobody gives way
+    /// for it; what ends, ends all the same. What is left of these changes.
+    fn without_journal(&mut self, changes: &[Change], now: Time) -> Vec<Change> {
+        let mut left = Vec::new();
+        for change in changes.iter().rev() {
+            let &Change { door, address, act } = change;
+            let name = self.doors.get(door).map(|door| door.name.clone());
+            let name = name.unwrap_or_default();
+            let knocked = match act {
+                Act::Open { until: Some(_) } | Act::Extend { .. } => true,
+                Act::Close(Why::GaveWay) => false,
+                Act::Open { until: None } | Act::Close(_) => {
+                    left.insert(0, *change);
+                    continue;
+                }
+            };
+            self.leases.close(address, Some(door), |_| {});
+            if let Some(entry) = self.journal.entry(&name, address) {
+                let (since, until) = (Time(entry.since), Time(entry.until));
+                let lease = Lease {
+                    door,
+                    address,
+                    since,
+                    until,
+                };
+                if !self.leases.restore(lease, now) {
+                    let act = Act::Close(Why::Due);
+                    left.insert(0, Change { act, ..*change });
+                }
+            }
+            if knocked {
+                self.refused += 1;
+                self.say_refused(&name, address, now, "the journal cannot be written");
+            }
+        }
+        left
     }
 
     /// Which commands are about to be run.
@@ -155,7 +190,13 @@ impl Monitor {
                 address,
                 until: until.0,
             }),
-            Act::Open { until: None } | Act::Close(_) => None,
+            // Whatever happens before it is done, it does not come back.
+            Act::Close(Why::GaveWay | Why::Asked | Why::Removed) => Some(Record::Extend {
+                door: name,
+                address,
+                until: now.0,
+            }),
+            Act::Open { until: None } | Act::Close(Why::Due) => None,
         }
     }
 
@@ -271,14 +312,34 @@ impl Monitor {
                 }
             }
         }
-        self.write_journal(&records);
+        for (door, address, result) in self.firewall.owed() {
+            if let Err(e) = result {
+                let text = format!("{door}: the stop command owed for {address}: {e}");
+                self.log.line(Level::Error, &text);
+            }
+            let place = self.doors.place(&door);
+            if place.is_none_or(|place| self.leases.get(place, address).is_none()) {
+                records.push(Record::Closed { door, address });
+            }
+        }
+        self.note_in_journal(&records);
     }
 
-    pub(super) fn write_journal(&mut self, records: &[Record]) -> bool {
-        match self.journal.write(records) {
+    /// What has been done, written at once or as soon as anything can be.
+    pub(super) fn note_in_journal(&mut self, records: &[Record]) {
+        if !records.is_empty() {
+            let noted = self.journal.note(records);
+            self.tell_journal(noted);
+        }
+    }
+
+    /// Says once that the journal cannot be written, and that it can again.
+    pub(super) fn tell_journal(&mut self, written: io::Result<()>) -> bool {
+        match written {
             Ok(()) => {
-                if !records.is_empty() {
-                    self.said.remove("journal");
+                if self.said.remove("journal").is_some() {
+                    self.log
+                        .line(Level::Notice, "journal: it can be written again");
                 }
                 true
             }
