@@ -455,7 +455,10 @@ mod tests {
         std::fs::write(path, text).unwrap();
         let (journal, again) = opened(path, "a");
         assert_eq!(recovered, again);
-        assert_eq!(journal.live.into_values().collect::<Vec<_>>(), again.entries);
+        assert_eq!(
+            journal.live.into_values().collect::<Vec<_>>(),
+            again.entries
+        );
         // What was taken up is what the next one reads.
         let (_, once_more) = opened(path, "a");
         assert_eq!(once_more.entries, again.entries);
@@ -504,7 +507,9 @@ mod tests {
             let mut expected = in_force(&lines[..whole]);
             expected.sort();
             let found = recovered.entries.iter();
-            let found: Vec<_> = found.map(|e| (e.door.clone(), e.address, e.until)).collect();
+            let found: Vec<_> = found
+                .map(|e| (e.door.clone(), e.address, e.until))
+                .collect();
             assert_eq!(found, expected, "cut at {cut}");
             let clean = cut == 0 || text[cut - 1] == b'\n';
             assert_eq!(recovered.cut, !clean, "said: cut at {cut}");
@@ -586,7 +591,11 @@ mod tests {
         std::fs::write(at("garbage"), &garbage).unwrap();
         let (_, recovered) = opened(&at("garbage"), "a");
         assert!(recovered.damaged > 0 && recovered.rebooted && empty(&recovered));
-        assert_eq!(std::fs::read(at("garbage.damaged")).unwrap(), garbage, "kept");
+        assert_eq!(
+            std::fs::read(at("garbage.damaged")).unwrap(),
+            garbage,
+            "kept"
+        );
 
         let huge = File::create(at("huge")).unwrap();
         huge.set_len(HUGE + 1).unwrap();
@@ -637,7 +646,10 @@ mod tests {
 
         std::fs::remove_dir_all(&in_the_way).unwrap();
         journal.catch_up().unwrap();
-        assert_eq!(read(&std::fs::read(&path).unwrap()[..], "a").1.entries, expected);
+        assert_eq!(
+            read(&std::fs::read(&path).unwrap()[..], "a").1.entries,
+            expected
+        );
         journal.write(&[Record::Open(entry("ssh", 7, 99))]).unwrap();
         expected.push(entry("ssh", 7, 99));
         assert_eq!(opened(&path, "a").1.entries, expected);
@@ -654,6 +666,12 @@ mod tests {
             journal.write(&[Record::Open(e)]).unwrap();
         }
         assert!(journal.length > LONG);
-        assert_eq!(read(&std::fs::read(&path).unwrap()[..], "a").1.entries.len(), 8);
+        assert_eq!(
+            read(&std::fs::read(&path).unwrap()[..], "a")
+                .1
+                .entries
+                .len(),
+            8
+        );
     }
 }

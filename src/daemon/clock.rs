@@ -1,9 +1,9 @@
 //! The two clocks: one that lease ends and timeouts are counted by, one that people read.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -43,7 +43,10 @@ impl Alarm {
     /// The system's.
     pub fn new() -> io::Result<Alarm> {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
-        Ok(Alarm(TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags)?))
+        Ok(Alarm(TimerFd::new(
+            timerfd::ClockId::CLOCK_BOOTTIME,
+            flags,
+        )?))
     }
 
     /// Sets it: [`Alarm::fd`] can be read from then on. The timeout to give to poll(2) with it.

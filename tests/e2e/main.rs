@@ -6,9 +6,11 @@ mod harness;
 
 mod attempts;
 mod clients;
+mod clocks;
 mod commands;
 mod control;
 mod crash;
+mod disks;
 mod filters;
 mod flood;
 mod interfaces;
@@ -20,6 +22,7 @@ mod reload;
 mod rules;
 mod scans;
 mod sessions;
+mod survival;
 mod trial;
 
 use harness::Door;

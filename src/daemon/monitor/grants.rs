@@ -113,10 +113,12 @@ impl Monitor {
             true => changes.to_vec(),
             false => self.without_journal(changes, now),
         };
-        let orders: Vec<Order> = changes.iter().filter_map(|c| self.order(c, now)).collect();
-        if orders.iter().any(|o| matches!(o.what, What::Open { .. })) {
+        if changes.iter().any(|c| matches!(c.act, Act::Open { .. })) {
             self.look_before_opening();
         }
+        // Packet filters count from when they are told, however long it took to get there.
+        let now = clock::now();
+        let orders: Vec<Order> = changes.iter().filter_map(|c| self.order(c, now)).collect();
         self.say_running(&orders);
         self.firewall.apply(&orders);
         self.take_done();

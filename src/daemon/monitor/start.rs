@@ -14,7 +14,9 @@ use super::trials::Guards;
 use super::{Monitor, UPHOLD_EVERY};
 use crate::config::{self, Config, Format, LogTo};
 use crate::daemon::addresses::{self, Watcher};
+use crate::daemon::clock::{self, Alarm};
 use crate::daemon::doors::Doors;
+use crate::daemon::files::{self, empty_directory};
 use crate::daemon::log::{Level, Log};
 use crate::daemon::recovery::{self, RUN_LIMIT, TakenUp, openings};
 use crate::daemon::server::Server;
@@ -23,8 +25,6 @@ use crate::daemon::state::{self, Lock};
 use crate::daemon::supervise::Listeners;
 use crate::daemon::trial::Cause;
 use crate::daemon::voice::Voice;
-use crate::daemon::clock::{self, Alarm};
-use crate::daemon::files::{self, empty_directory};
 use crate::exit;
 use crate::firewall::{Backends, Firewall, What};
 use crate::journal::{Entry, Journal, Record, Recovered};
@@ -336,11 +336,13 @@ impl Monitor {
     /// Takes up what the journal says: leases that go on, and what is owed of those that do not.
     pub(super) fn resume(&mut self, recovered: Recovered, now: Time) -> Result<(), NotStarted> {
         let config = &self.doors.config;
-        let TakenUp { orders, orphans } =
-            recovery::take_up(recovered, &config.doors, &mut self.leases, now);
+        let TakenUp {
+            mut orders,
+            orphans,
+        } = recovery::take_up(recovered, &config.doors, &mut self.leases, now);
         let over = orders.iter().filter(|order| order.what == What::Close);
         self.closing = over.map(|order| (order.opening, Why::Due)).collect();
-        let kept = openings(&self.leases, now);
+        let kept = openings(&self.leases, clock::now());
         let trials = self.guards.under(config, now, Cause::Start);
         let established = self.firewall.establish(&trials.doors(config), &kept);
         let upkeep = established.map_err(|e| not(exit::UNAVAILABLE, e.to_string()))?;
@@ -355,6 +357,14 @@ impl Monitor {
         self.say_upkeep(&upkeep);
         self.say_trials();
         self.say_running(&orders);
+        // Packet filters count from when they are told, however long it took to get there.
+        let now = clock::now();
+        for order in &mut orders {
+            let lease = self.leases.get(order.opening.door, order.opening.address);
+            if let (What::Open { remaining }, Some(lease)) = (&mut order.what, lease) {
+                *remaining = Some(lease.until.since(now));
+            }
+        }
         self.firewall.apply(&orders);
         self.run_orphans(orphans);
         self.take_done();

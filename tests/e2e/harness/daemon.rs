@@ -130,6 +130,9 @@ pub struct Daemon<'h> {
     top: Vec<(String, String)>,
     child: Option<Child>,
     arguments: Vec<String>,
+    environment: Vec<(String, PathBuf)>,
+    /// Files that it finds in the place of others.
+    bound: Vec<(PathBuf, String)>,
 }
 
 impl<'h> Daemon<'h> {
@@ -161,6 +164,8 @@ impl<'h> Daemon<'h> {
             top,
             child: None,
             arguments: Vec::new(),
+            environment: Vec::new(),
+            bound: Vec::new(),
         };
         daemon.configure(doors);
         daemon
@@ -175,6 +180,16 @@ impl<'h> Daemon<'h> {
     /// Another argument of the command line, from the next start on.
     pub fn argue(&mut self, argument: &str) {
         self.arguments.push(argument.into());
+    }
+
+    /// A variable of its environment, from the next start on.
+    pub fn environ(&mut self, name: &str, value: &Path) {
+        self.environment.push((name.into(), value.into()));
+    }
+
+    /// Has it find a file in the place of another, from the next start on.
+    pub fn bind(&mut self, file: &Path, at: &str) {
+        self.bound.push((file.into(), at.into()));
     }
 
     /// Writes the configuration.
@@ -231,8 +246,17 @@ impl<'h> Daemon<'h> {
 
     /// posternd's command line.
     pub fn command(&self) -> Command {
-        let mut command = self.host.command(program("posternd"));
+        let mut command = self.host.command("env");
+        for (name, value) in &self.environment {
+            command.arg(format!("{name}={}", value.display()));
+        }
+        for (file, at) in &self.bound {
+            // ip gives each command a mount namespace of its own.
+            let bind = "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
+            command.args(["sh", "-c", bind]).arg(file).arg(at);
+        }
         command
+            .arg(program("posternd"))
             .arg("-c")
             .arg(self.path("postern.toml"))
             .args(&self.arguments);
