@@ -587,7 +587,7 @@ mod tests {
         journal.write(&[Record::Open(entry("ssh", 3, 9))]).unwrap();
         assert_eq!(opened(&at("directory"), "a").1.entries.len(), 1);
 
-        let garbage: Vec<u8> = (0..3_000_000u64).map(|n| (n * n >> 7) as u8).collect();
+        let garbage: Vec<u8> = (0..3_000_000u64).map(|n| ((n * n) >> 7) as u8).collect();
         std::fs::write(at("garbage"), &garbage).unwrap();
         let (_, recovered) = opened(&at("garbage"), "a");
         assert!(recovered.damaged > 0 && recovered.rebooted && empty(&recovered));

@@ -267,6 +267,12 @@ fn what_is_over_when_the_system_wakes_ends_at_once() {
     b.knock(server, &THIRD);
     daemon.wait_lease("wake", b.v4);
 
+    // The kernel rings it at the end of a suspension (timerfd_create(2)).
+    let open = format!("/proc/{}/fdinfo", daemon.monitor());
+    let mut open = fs::read_dir(open).unwrap();
+    let boot_timer = |info: String| info.contains("clockid: 7\nticks: 0\nsettime flags: 01\n");
+    assert!(open.any(|fd| boot_timer(fs::read_to_string(fd.unwrap().path()).unwrap())));
+
     // Asleep: nothing of it runs. nftables' own timeouts stand still, too.
     daemon.signal(Signal::SIGSTOP);
     clocks.suspend(HOUR);

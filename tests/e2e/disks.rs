@@ -234,7 +234,7 @@ fn a_log_that_is_full_goes_on_when_there_is_room() {
     until("the log is full", || {
         net.client().knock(net.server.v4, &STEPS);
         daemon.reload();
-        fs::read(&log).unwrap().len() % 4096 == 0
+        fs::read(&log).unwrap().len().is_multiple_of(4096)
     });
     daemon.kill();
     daemon.run();
@@ -262,7 +262,8 @@ fn a_journal_that_is_none_lets_nobody_in_and_leaves_the_guard() {
     let mut daemon = Daemon::start(server, &[ssh("1h")]);
     let journal = daemon.path("state").join("journal");
     let own = daemon.write("precious", "not a journal\n");
-    let spoil: [(&str, &dyn Fn(&[u8])); 6] = [
+    type Spoil<'a> = &'a dyn Fn(&[u8]);
+    let spoil: [(&str, Spoil); 6] = [
         ("lines damaged", &|text| {
             // One bit, of the lease's address.
             let mut text = text.to_vec();

@@ -164,7 +164,7 @@ fn under_fire(seed: u64, kills: u64, figures: &Figures) {
             }
             thread::sleep(Duration::from_millis(rng.within(0..=250)));
             let listener = listener(daemon.monitor());
-            match listener.filter(|_| rng.chance(60)) {
+            match listener.filter(|_| rng.chance(50)) {
                 Some(listener) => {
                     // It may have left by itself.
                     let _ = kill(listener, Signal::SIGKILL);
@@ -267,7 +267,7 @@ fn knock(
             hit(Some(source.into()), server.v4.into(), step);
             thread::sleep(Duration::from_millis(2));
         }
-        thread::sleep(Duration::from_millis(rng.within(0..=20)));
+        thread::sleep(Duration::from_millis(rng.within(0..=80)));
     }
     (knocked, thieves)
 }

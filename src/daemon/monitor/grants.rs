@@ -20,6 +20,9 @@ use crate::time::Time;
 /// Two listeners that both saw a knock while one took over from the other give two grants.
 pub(super) const SAME_KNOCK: Duration = Duration::from_secs(2);
 
+/// Why nobody is let in while that is so.
+const NO_JOURNAL: &str = "the journal cannot be written";
+
 impl Monitor {
     /// A grant as the listener tells it: refused, or what it changes.
     pub(super) fn grant(&mut self, k: &Knocked, name: &str, now: Time, changes: &mut Vec<Change>) {
@@ -41,9 +44,13 @@ impl Monitor {
             self.refused += 1;
             return self.say_refused(name, k.address, now, "not allowed now");
         }
-        if (self.doors.is_one_time(door, k.knock) || k.line != 0)
-            && let Err(why) = self.spend(door, k)
-        {
+        let one_time = self.doors.is_one_time(door, k.knock) || k.line != 0;
+        // Before a line is spent in vain.
+        if one_time && self.journal.catch_up().is_err() {
+            self.refused += 1;
+            return self.say_refused(name, k.address, now, NO_JOURNAL);
+        }
+        if one_time && let Err(why) = self.spend(door, k) {
             self.refused += 1;
             return self.say_refused(name, k.address, now, &why);
         }
@@ -156,7 +163,7 @@ impl Monitor {
             }
             if knocked {
                 self.refused += 1;
-                self.say_refused(&name, address, now, "the journal cannot be written");
+                self.say_refused(&name, address, now, NO_JOURNAL);
             }
         }
         left
