@@ -39,7 +39,7 @@ fn in_the_file(config: &Path) -> Result<Vec<String>, Problem> {
     let Some(state) = State::take(&offline::directory(config))? else {
         return Ok(Vec::new());
     };
-    let mut trials = state.trials()?;
+    let mut trials = state.trials();
     let confirmed = trials.confirm();
     if !confirmed.is_empty() {
         state.write(&trials)?;

@@ -1,6 +1,6 @@
 //! `posternctl reap`: ends what is overdue while posternd does not run.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,8 +67,11 @@ impl Overdue {
     fn read(state: &State, config: &Config) -> Result<Overdue, Problem> {
         let now = clock::now();
         let path = state.directory.join(state::JOURNAL);
-        let (journal, recovered) =
-            Journal::open(&path, &state.boot, now).map_err(|e| failed(&path, &e))?;
+        let (mut journal, recovered) = Journal::open(&path, &state.boot, now);
+        if let Some(why) = recovered.unread {
+            return Err(failed(&path, &io::Error::other(why)));
+        }
+        journal.catch_up().map_err(|e| failed(&path, &e))?;
         let mut leases = Leases::new(terms(config));
         let rebooted = recovered.rebooted;
         let TakenUp { orders, orphans } =
@@ -76,7 +79,7 @@ impl Overdue {
         // What a lease that goes on still lacks is for posternd to make.
         let closed = orders.iter().filter(|order| order.what == What::Close);
         let closed = closed.map(|order| order.opening).collect();
-        let mut trials = state.trials()?;
+        let mut trials = state.trials();
         let withdrawn = trials.end(now);
         Ok(Overdue {
             now,
@@ -186,7 +189,7 @@ impl Overdue {
             .map(|(door, address)| Record::Closed { door, address })
             .collect();
         self.journal
-            .write(&records)
+            .note(&records)
             .map_err(|e| failed(&state.directory.join(state::JOURNAL), &e))?;
         Ok((ended, problems))
     }

@@ -101,7 +101,7 @@ fn mark(file: &Path, config: Option<&Config>) -> Result<(), Problem> {
     let Some(state) = State::take(&offline::directory(file))? else {
         return Ok(());
     };
-    let mut trials = state.trials()?;
+    let mut trials = state.trials();
     // Without -i of posternd it is not known where they stand.
     let wanted = config.filter(|config| !config.interfaces.is_empty());
     if !trials.withdraw(wanted).is_empty() {

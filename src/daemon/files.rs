@@ -190,6 +190,30 @@ pub fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Whether it is the disk that refuses: full, read-only or broken. That passes or is mended, and
+/// what is guarded must be guarded until then.
+pub fn is_storage(e: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(e.kind(), StorageFull | ReadOnlyFilesystem | QuotaExceeded)
+        || e.raw_os_error() == Some(nix::libc::EIO)
+}
+
+/// An empty directory that root owns and nobody can write: the listener's root.
+///
+/// # Errors
+/// The system's.
+pub fn empty_directory(path: &Path) -> io::Result<()> {
+    const MODE: u32 = 0o555;
+    match fs::create_dir(path) {
+        Err(e) if !path.is_dir() => return Err(e),
+        _ => {}
+    }
+    match fs::symlink_metadata(path)? {
+        meta if meta.is_dir() && meta.mode() & 0o7777 == MODE => Ok(()),
+        _ => fs::set_permissions(path, Permissions::from_mode(MODE)),
+    }
+}
+
 /// Makes a directory that only root can use, or checks that the one that stands there is so.
 ///
 /// # Errors

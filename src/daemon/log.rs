@@ -1,4 +1,5 @@
-//! The log: syslog, a file or standard error; bounded whatever strangers do.
+//! The log: syslog, a file or standard error; bounded whatever strangers do. What a file does not
+//! take, because the disk is full or read-only, goes to syslog.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use nix::syslog::{Priority, Severity, syslog};
 
 use super::allowance::Allowance;
+use super::files::is_storage;
 use super::voice::Voice;
 use crate::config::LogTo;
 use crate::time::Time;
@@ -57,7 +59,13 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 enum Sink {
     Syslog,
     Stderr,
-    File(File),
+    File {
+        file: File,
+        /// Its last line was cut short.
+        torn: bool,
+        /// Lines that it did not take, since it last took one.
+        lost: u64,
+    },
 }
 
 /// Where log lines go.
@@ -66,6 +74,8 @@ pub struct Log {
     voice: Voice,
     /// Whether lines go to standard output, too.
     aloud: bool,
+    /// It goes to syslog for want of a file.
+    elsewhere: bool,
     attempts: Caused,
     doors: Caused,
     refusals: Caused,
@@ -128,15 +138,21 @@ impl Caused {
 }
 
 impl Log {
-    /// Opens the log, to speak with this voice.
+    /// Opens the log, to speak with this voice. Where a disk that is full or read-only keeps a
+    /// file from being made it is syslog, until [`Log::reopen`].
     ///
     /// # Errors
-    /// A file that cannot be opened.
+    /// A file that cannot be opened otherwise.
     pub fn open(to: &[LogTo], voice: Voice) -> io::Result<Log> {
-        Ok(Log {
-            sinks: sinks(to, voice)?,
+        let (sinks, why) = match sinks(to, voice) {
+            Err(e) if is_storage(&e) => (sinks(&[LogTo::Syslog], voice)?, Some(e)),
+            opened => (opened?, None),
+        };
+        let mut log = Log {
+            sinks,
             voice,
             aloud: false,
+            elsewhere: why.is_some(),
             attempts: Caused::new(),
             doors: Caused::new(),
             refusals: Caused::new(),
@@ -145,7 +161,16 @@ impl Log {
             withheld: 0,
             told: 0,
             told_at: Time(0),
-        })
+        };
+        if let Some(e) = why {
+            log.line(Level::Error, &format!("log: {e}: it goes to syslog"));
+        }
+        Ok(log)
+    }
+
+    /// Whether it goes to syslog for want of a file.
+    pub fn is_elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     /// Lines go to standard output from now on, too, without a stamp.
@@ -160,6 +185,7 @@ impl Log {
     /// A file that cannot be opened; the log then goes on where it was.
     pub fn reopen(&mut self, to: &[LogTo]) -> io::Result<()> {
         self.sinks = sinks(to, self.voice)?;
+        self.elsewhere = false;
         Ok(())
     }
 
@@ -175,13 +201,31 @@ impl Log {
         }
         for sink in &mut self.sinks {
             match sink {
-                Sink::Syslog => {
-                    let priority = Priority::new(level.severity(), self.voice.facility());
-                    // A text with a NUL byte cannot be: control characters are gone.
-                    let _ = syslog(priority, text.as_str());
+                Sink::Syslog => to_syslog(level, self.voice, &text),
+                // Nobody can be told that it cannot be written.
+                Sink::Stderr => _ = write!(io::stderr(), "{}", self.voice.stamped(&text)),
+                Sink::File { file, torn, lost } => {
+                    let mut lines = String::new();
+                    if *torn {
+                        lines.push('\n');
+                    }
+                    if *lost > 0 {
+                        let n = *lost;
+                        lines += &self.voice.stamped(&format!(
+                            "log: {n} lines before this one could not be written, and went to \
+                             syslog"
+                        ));
+                    }
+                    lines += &self.voice.stamped(&text);
+                    match whole(file, lines.as_bytes()) {
+                        Ok(()) => (*torn, *lost) = (false, 0),
+                        Err(begun) => {
+                            *torn |= begun;
+                            *lost += 1;
+                            to_syslog(level, self.voice, &text);
+                        }
+                    }
                 }
-                Sink::Stderr => write(&mut io::stderr(), &self.voice.stamped(&text)),
-                Sink::File(file) => write(file, &self.voice.stamped(&text)),
             }
         }
     }
@@ -258,14 +302,33 @@ fn sink(to: &LogTo, voice: Voice) -> io::Result<Sink> {
                 .create(true)
                 .mode(0o600)
                 .open(path)?;
-            Sink::File(file)
+            Sink::File {
+                file,
+                torn: false,
+                lost: 0,
+            }
         }
     })
 }
 
-fn write(to: &mut dyn Write, line: &str) {
-    // Nobody can be told that the log cannot be written.
-    let _ = to.write_all(line.as_bytes());
+fn to_syslog(level: Level, voice: Voice, text: &str) {
+    let priority = Priority::new(level.severity(), voice.facility());
+    // A text with a NUL byte cannot be: control characters are gone.
+    let _ = syslog(priority, text);
+}
+
+/// Writes all of it; an error tells whether some of it was written.
+fn whole(file: &mut File, mut bytes: &[u8]) -> Result<(), bool> {
+    let mut begun = false;
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(begun),
+            Ok(n) => (begun, bytes) = (true, &bytes[n..]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(begun),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

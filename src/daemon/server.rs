@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::stat::{Mode, umask};
 
 use super::control::{Request, Response};
+use super::files::is_storage;
 use super::flush;
 use crate::time::Time;
 
@@ -33,30 +34,23 @@ struct Connection {
 /// The socket and whoever is connected to it.
 pub struct Server {
     path: PathBuf,
-    listener: UnixListener,
+    /// None: the disk took no socket.
+    listener: Option<UnixListener>,
     connections: Vec<Connection>,
     last: u64,
 }
 
 impl Server {
-    /// Makes the socket, mode 0600. One that nobody answers at is taken away first.
+    /// Makes the socket, mode 0600. One that nobody answers at is taken away first. Where a disk
+    /// that is full or read-only takes none there is none until [`Server::uphold`] makes it.
     ///
     /// # Errors
     /// The system's; or somebody answers there, or what stands there is no socket.
     pub fn open(path: &Path) -> io::Result<Server> {
-        if UnixStream::connect(path).is_ok() {
-            return Err(io::Error::other("another posternd answers there"));
-        }
-        match fs::symlink_metadata(path) {
-            Ok(meta) if meta.file_type().is_socket() => fs::remove_file(path)?,
-            Ok(_) => return Err(io::Error::other("something that is no socket stands there")),
-            Err(_) => {}
-        }
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(path);
-        umask(before);
-        let listener = listener?;
-        listener.set_nonblocking(true)?;
+        let listener = match bind(path) {
+            Err(e) if is_storage(&e) => None,
+            bound => Some(bound?),
+        };
         Ok(Server {
             path: path.to_owned(),
             listener,
@@ -65,13 +59,25 @@ impl Server {
         })
     }
 
+    /// Makes the socket if it could not be made before.
+    ///
+    /// # Errors
+    /// Those of [`Server::open`].
+    pub fn uphold(&mut self) -> io::Result<()> {
+        if self.listener.is_none() {
+            self.listener = Some(bind(&self.path)?);
+        }
+        Ok(())
+    }
+
     /// Sockets to be polled, and whether something waits to be written to each.
     pub fn sockets(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
         let all = self
             .connections
             .iter()
             .map(|c| (c.stream.as_fd(), !c.to.is_empty()));
-        std::iter::once((self.listener.as_fd(), false)).chain(all)
+        let listener = self.listener.iter().map(|l| (l.as_fd(), false));
+        listener.chain(all)
     }
 
     /// When a connection will have taken too long.
@@ -82,7 +88,7 @@ impl Server {
     /// Takes new connections and what has been asked: each question with what
     /// [`Server::answer`] needs.
     pub fn read(&mut self, now: Time) -> Vec<(u64, Result<Request, String>)> {
-        while let Ok((stream, _)) = self.listener.accept() {
+        while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
             let welcome = peer_is_root(&stream) && self.connections.len() < CONNECTIONS;
             if welcome && stream.set_nonblocking(true).is_ok() {
                 self.last += 1;
@@ -121,8 +127,27 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.listener.is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        return Err(io::Error::other("another posternd answers there"));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.file_type().is_socket() => fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::other("something that is no socket stands there")),
+        Err(_) => {}
+    }
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    let listener = listener?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 impl Connection {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-#[cfg(not(target_os = "linux"))]
 use super::files;
 
 /// Names the boot where the system does not: gone after it, since /var/run is emptied at boot.
@@ -37,11 +36,18 @@ pub type Lock = Flock<File>;
 /// # Errors
 /// The system's.
 pub fn lock(directory: &Path) -> io::Result<Option<Lock>> {
-    let file = File::options()
+    let path = directory.join("lock");
+    let made = File::options()
         .write(true)
         .create(true)
         .truncate(false)
-        .open(directory.join("lock"))?;
+        .open(&path);
+    let file = match made {
+        Ok(file) => file,
+        // Where nothing can be written one can hold what is there.
+        Err(e) if files::is_storage(&e) => File::open(&path).or_else(|_| File::open(directory))?,
+        Err(e) => return Err(e),
+    };
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
@@ -64,7 +70,8 @@ pub fn wait_for_lock(directory: &Path, in_vain: impl Fn() -> bool) -> io::Result
     }
 }
 
-/// What names the boot that the system runs in.
+/// What names the boot that the system runs in. Where it cannot be written down it is another
+/// one each time: no lease is believed to be of this boot then.
 ///
 /// # Errors
 /// The system's, with the file.
@@ -83,6 +90,8 @@ fn name_boot() -> io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     let id: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    files::replace(Path::new(BOOT), id.as_bytes())?;
-    Ok(id)
+    match files::replace(Path::new(BOOT), id.as_bytes()) {
+        Err(e) if !files::is_storage(&e) => Err(e),
+        _ => Ok(id),
+    }
 }

@@ -4,20 +4,22 @@
 //! A guard that locks its administrator out is worse than none. So one that has not stood
 //! before is on trial: a TCP session that came in through a lease confirms it, or
 //! `posternctl confirm`; at the end of its trial it is withdrawn otherwise. What is known is kept
-//! in a file and outlives the process. Pure but for [`Trials::read`] and [`Trials::write`].
+//! in a file and outlives the process, and in a copy of it, since a disk that loses the file must
+//! neither open a port nor lock anybody out. Pure but for [`Trials::read`] and
+//! [`Trials::write`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::files;
 use crate::config::{Action, Config, Door, FirewallKind, Opens, Port, Protocol, To};
 use crate::firewall::sessions::Session;
+use crate::journal::{checksum, kept};
 use crate::lease::Leases;
 use crate::time::Time;
 
@@ -93,7 +95,10 @@ pub struct Trials {
     known: BTreeSet<Session>,
 }
 
-/// The file.
+/// The file is never longer: as many guards as there can be.
+const LONGEST: u64 = 64 << 20;
+
+/// What the file says.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     /// The boot that ends of trials are counted from.
@@ -101,68 +106,92 @@ struct Stored {
     guards: BTreeMap<Key, State>,
 }
 
+/// The file.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    #[serde(flatten)]
+    stored: Stored,
+    /// Of the rest, as compact JSON.
+    checksum: String,
+}
+
+impl Stored {
+    fn checksum(&self) -> io::Result<String> {
+        Ok(format!("{:016x}", checksum(&serde_json::to_vec(self)?)))
+    }
+
+    /// Reads one file; none if there is none.
+    fn read(path: &Path) -> io::Result<Option<Stored>> {
+        let Some(mut file) = kept(path, LONGEST)? else {
+            return Ok(None);
+        };
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        let Sealed { stored, checksum } = serde_json::from_slice(&text)?;
+        match stored.checksum()? == checksum {
+            true => Ok(Some(stored)),
+            false => Err(io::Error::other("it does not fit its checksum")),
+        }
+    }
+}
+
+fn copy_of(path: &Path) -> PathBuf {
+    path.with_extension("copy")
+}
+
 /// What the file said.
 #[derive(Debug)]
 pub struct Found {
     /// How it stands.
     pub trials: Trials,
-    /// What is wrong with the file, which then counts for nothing.
+    /// What is wrong with the file, and what is believed in its place.
     pub damaged: Option<String>,
 }
 
 impl Trials {
-    /// Reads the file at `path`; none is none. `boot` names the boot the system runs in: a
-    /// trial of another one runs its full length again.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn read(path: &Path, boot: &str) -> io::Result<Found> {
-        let text = match fs::read(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Ok(Found {
-                    trials: Trials::default(),
-                    damaged: None,
-                });
-            }
-            Err(e) => return Err(e),
+    /// Reads the file at `path`; none is none. In the place of one that is damaged its copy is
+    /// read. `boot` names the boot the system runs in: a trial of another one runs its full
+    /// length again.
+    pub fn read(path: &Path, boot: &str) -> Found {
+        let (stored, damaged) = match Stored::read(path) {
+            Ok(stored) => (stored, None),
+            Err(e) => match Stored::read(&copy_of(path)) {
+                Ok(Some(copy)) => (Some(copy), Some(format!("{e}: its copy is believed"))),
+                _ => (None, Some(format!("{e}: no guard counts as confirmed"))),
+            },
         };
-        let (guards, damaged) = match serde_json::from_slice::<Stored>(&text) {
-            Ok(stored) => {
-                let mut guards = stored.guards;
-                for state in guards.values_mut() {
-                    if let State::Trial { until } = state
-                        && stored.boot != boot
-                    {
-                        *until = u64::MAX;
-                    }
+        let mut guards = BTreeMap::new();
+        if let Some(stored) = stored {
+            guards = stored.guards;
+            for state in guards.values_mut() {
+                if let State::Trial { until } = state
+                    && stored.boot != boot
+                {
+                    *until = u64::MAX;
                 }
-                (guards, None)
             }
-            Err(e) => (
-                BTreeMap::new(),
-                Some(format!("damaged, no guard counts as confirmed: {e}")),
-            ),
-        };
+        }
         let known = BTreeSet::new();
-        Ok(Found {
+        Found {
             trials: Trials { guards, known },
             damaged,
-        })
+        }
     }
 
-    /// Writes the file, mode 0600.
+    /// Writes the file and its copy, mode 0600.
     ///
     /// # Errors
-    /// The system's; the file says what it said before.
+    /// The system's; each says what it said before, or what it says now.
     pub fn write(&self, path: &Path, boot: &str) -> io::Result<()> {
         let stored = Stored {
             boot: boot.to_owned(),
             guards: self.guards.clone(),
         };
-        let mut text = serde_json::to_vec_pretty(&stored)?;
+        let checksum = stored.checksum()?;
+        let mut text = serde_json::to_vec_pretty(&Sealed { stored, checksum })?;
         text.push(b'\n');
-        files::replace(path, &text)
+        files::replace(path, &text)?;
+        files::replace(&copy_of(path), &text)
     }
 
     /// A configuration comes in force at `now`: guards that have not been seen before go on

@@ -72,6 +72,11 @@ impl Backends {
         self.commands.run_owed(door, address, line, limit);
     }
 
+    /// See [`CommandDoors::owed`].
+    pub fn owed(&self) -> Vec<(String, IpAddr, Result<(), Failure>)> {
+        self.commands.owed()
+    }
+
     /// Whether commands run or wait to be run.
     pub fn busy(&self) -> bool {
         self.commands.busy()

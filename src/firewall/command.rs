@@ -104,6 +104,8 @@ struct State {
     /// Whose start command was refused: they are owed no stop command.
     refused: BTreeSet<Who>,
     finished: Vec<(Who, What, Result<(), Failure>)>,
+    /// Stop commands of [`CommandDoors::run_owed`] that have been run.
+    owed: Vec<(Who, Result<(), Failure>)>,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +124,8 @@ struct Job {
     what: What,
     line: Option<String>,
     limit: Duration,
+    /// Of [`CommandDoors::run_owed`].
+    owed: bool,
 }
 
 impl State {
@@ -163,7 +167,8 @@ impl State {
     }
 
     /// Notes what became of it, and lets the next of the same address come forward.
-    fn finish(&mut self, who: Who, what: What, leased: bool, result: Result<(), Failure>) {
+    fn finish(&mut self, who: Who, job: &Job, result: Result<(), Failure>) {
+        let what = job.what;
         if let Some(queue) = self.queues.get_mut(&who.0) {
             queue.running -= 1;
             if queue.waiting.get(&who.1).is_some_and(VecDeque::is_empty) {
@@ -176,7 +181,7 @@ impl State {
             }
         }
         match what {
-            What::Open { .. } if leased && result.is_ok() => {
+            What::Open { remaining: Some(_) } if result.is_ok() => {
                 self.started.insert(who.clone());
             }
             What::Close => {
@@ -184,7 +189,10 @@ impl State {
             }
             _ => {}
         }
-        self.finished.push((who, what, result));
+        match job.owed {
+            true => self.owed.push((who, result)),
+            false => self.finished.push((who, what, result)),
+        }
     }
 }
 
@@ -217,9 +225,9 @@ impl Shared {
             // Those there are will come to it.
             Err(_) if state.workers > 0 => {}
             Err(error) => {
-                while let Some((who, Job { what, line, .. })) = state.next() {
-                    let failure = run::not_run(line.unwrap_or_default(), &error);
-                    state.finish(who, what, false, Err(failure));
+                while let Some((who, job)) = state.next() {
+                    let failure = run::not_run(job.line.clone().unwrap_or_default(), &error);
+                    state.finish(who, &job, Err(failure));
                 }
                 self.wake();
             }
@@ -238,8 +246,7 @@ impl Shared {
                 .as_deref()
                 .map_or(Ok(()), |line| run_line(line, job.limit));
             state = self.state();
-            let leased = matches!(job.what, What::Open { remaining: Some(_) });
-            state.finish(who, job.what, leased, result);
+            state.finish(who, &job, result);
             self.wake();
         }
         state.workers -= 1;
@@ -298,20 +305,31 @@ impl CommandDoors {
             what,
             line: door.line(what, opening.address),
             limit: door.commands.run_limit,
+            owed: false,
         };
         state.push(who, job);
         None
     }
 
     /// Runs a stop command that a door owes which is configured no more, behind whatever still
-    /// runs for it. Nothing is told of it afterwards.
+    /// runs for it. What became of it is told by [`CommandDoors::owed`].
     pub fn run_owed(&self, door: &str, address: IpAddr, line: String, limit: Duration) {
-        let what = What::Close;
-        let line = Some(line);
-        self.shared
-            .state()
-            .push((door.into(), address), Job { what, line, limit });
+        let job = Job {
+            what: What::Close,
+            line: Some(line),
+            limit,
+            owed: true,
+        };
+        self.shared.state().push((door.into(), address), job);
         self.shared.hire();
+    }
+
+    /// The stop commands of [`CommandDoors::run_owed`] that have been run since the last call:
+    /// the door by its name, the address, what became of it.
+    pub fn owed(&self) -> Vec<(String, IpAddr, Result<(), Failure>)> {
+        let owed = std::mem::take(&mut self.shared.state().owed);
+        let told = |((door, address), result): (Who, _)| (door.to_string(), address, result);
+        owed.into_iter().map(told).collect()
     }
 
     /// Whether commands run or wait to be run.

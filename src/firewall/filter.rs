@@ -133,6 +133,23 @@ pub fn done(orders: &[Order], failed: &HashMap<Opening, Failure>) -> impl Iterat
     })
 }
 
+/// Orders as they are when they have waited for so long.
+pub fn later(orders: &[Order], waited: Duration) -> Vec<Order> {
+    let later = |&Order { opening, what }| {
+        let what = match what {
+            What::Open { remaining } => What::Open {
+                remaining: remaining.map(|left| left.saturating_sub(waited)),
+            },
+            What::Extend { remaining } => What::Extend {
+                remaining: remaining.saturating_sub(waited),
+            },
+            What::Close => What::Close,
+        };
+        Order { opening, what }
+    };
+    orders.iter().map(later).collect()
+}
+
 /// Why an order cannot be carried out in the packet filter `name`, whatever stands; `here`:
 /// whether the door opens there.
 pub fn objection(name: &str, order: &Order, here: bool) -> Option<Failure> {

@@ -250,10 +250,13 @@ impl Nft {
         let fail = |failed: &mut HashMap<_, _>, failure: &Failure| {
             failed.extend(orders.iter().map(|order| (order.opening, failure.clone())));
         };
+        let asked = Instant::now();
         if let Err(failure) = self.look() {
             fail(&mut failed, &failure);
             return failed;
         }
+        // A timeout counts from when the kernel is told of it.
+        let orders = &filter::later(orders, asked.elapsed());
         let running = match &self.layout {
             Some(layout) if orders.iter().any(|order| order.what == What::Close) => {
                 // Without the list connection tracking must do.

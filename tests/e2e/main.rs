@@ -8,10 +8,12 @@ mod mdoc;
 
 mod attempts;
 mod clients;
+mod clocks;
 mod commands;
 mod confine;
 mod control;
 mod crash;
+mod disks;
 mod filters;
 mod flood;
 mod hostile;
@@ -26,6 +28,7 @@ mod rules;
 mod scans;
 mod secrets;
 mod sessions;
+mod survival;
 mod trial;
 
 use harness::Door;

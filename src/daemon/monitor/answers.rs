@@ -110,6 +110,13 @@ impl Monitor {
         self.leases
             .close(address, place, |change| changes.push(change));
         self.carry_out(&changes, now);
-        Response::Closed(changes.len())
+        match self.journal.catch_up() {
+            Ok(()) => Response::Closed(changes.len()),
+            Err(e) => Response::Error(format!(
+                "{} closed; but until the journal can be written ({e}) a restart of posternd \
+                 brings them back",
+                changes.len()
+            )),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Grants and leases, journal and packet filter, in step.
 
+use std::io;
 use std::net::IpAddr;
 
 use super::Monitor;
@@ -12,8 +13,11 @@ use crate::daemon::wire::{Event, Knocked};
 use crate::firewall::{Done, Firewall, Opening, Order, What, command};
 use crate::journal::{Entry, Record};
 use crate::knock::can_knock;
-use crate::lease::{Act, Change, Why};
+use crate::lease::{Act, Change, Lease, Why};
 use crate::time::Time;
+
+/// Why nobody is let in while that is so.
+const NO_JOURNAL: &str = "the journal cannot be written";
 
 impl Monitor {
     /// A grant as the listener tells it: refused, or what it changes.
@@ -39,9 +43,13 @@ impl Monitor {
             self.refused += 1;
             return self.say_refused(name, k.address, now, "not allowed now");
         }
-        if (self.doors.is_one_time(door, k.knock) || k.line != 0)
-            && let Err(why) = self.spend(door, k)
-        {
+        let one_time = self.doors.is_one_time(door, k.knock) || k.line != 0;
+        // Before a line is spent in vain.
+        if one_time && self.journal.catch_up().is_err() {
+            self.refused += 1;
+            return self.say_refused(name, k.address, now, NO_JOURNAL);
+        }
+        if one_time && let Err(why) = self.spend(door, k) {
             self.refused += 1;
             return self.say_refused(name, k.address, now, &why);
         }
@@ -117,22 +125,58 @@ impl Monitor {
             return;
         }
         let records: Vec<Record> = changes.iter().filter_map(|c| self.record(c, now)).collect();
-        if !self.write_journal(&records) {
-            // What is not written down does not open; what ends, ends all the same.
-            for change in changes {
-                if let Act::Open { until: Some(_) } = change.act {
-                    self.leases.close(change.address, Some(change.door), |_| {});
-                    self.refused += 1;
-                }
-            }
-        }
-        let orders: Vec<Order> = changes.iter().filter_map(|c| self.order(c, now)).collect();
-        if orders.iter().any(|o| matches!(o.what, What::Open { .. })) {
+        let written = self.journal.write(&records);
+        let changes = match self.tell_journal(written) {
+            true => changes.to_vec(),
+            false => self.without_journal(changes, now),
+        };
+        if changes.iter().any(|c| matches!(c.act, Act::Open { .. })) {
             self.look_before_opening();
         }
+        // Packet filters count from when they are told, however long it took to get there.
+        let now = clock::now();
+        let orders: Vec<Order> = changes.iter().filter_map(|c| self.order(c, now)).collect();
         self.say_running(&orders);
         self.firewall.apply(&orders);
         self.take_done();
+    }
+
+    /// What is not written down does not open and does not last longer, and nobody gives way
+    /// for it; what ends, ends all the same. What is left of these changes.
+    fn without_journal(&mut self, changes: &[Change], now: Time) -> Vec<Change> {
+        let mut left = Vec::new();
+        for change in changes.iter().rev() {
+            let &Change { door, address, act } = change;
+            let name = self.doors.get(door).map(|door| door.name.clone());
+            let name = name.unwrap_or_default();
+            let knocked = match act {
+                Act::Open { until: Some(_) } | Act::Extend { .. } => true,
+                Act::Close(Why::GaveWay) => false,
+                Act::Open { until: None } | Act::Close(_) => {
+                    left.insert(0, *change);
+                    continue;
+                }
+            };
+            self.leases.close(address, Some(door), |_| {});
+            if let Some(entry) = self.journal.entry(&name, address) {
+                let (since, until) = (Time(entry.since), Time(entry.until));
+                let lease = Lease {
+                    door,
+                    address,
+                    since,
+                    until,
+                };
+                if !self.leases.restore(lease, now) {
+                    let act = Act::Close(Why::Due);
+                    left.insert(0, Change { act, ..*change });
+                }
+            }
+            if knocked {
+                self.refused += 1;
+                self.say_refused(&name, address, now, NO_JOURNAL);
+            }
+        }
+        left
     }
 
     /// Which commands are about to be run.
@@ -165,7 +209,13 @@ impl Monitor {
                 address,
                 until: until.0,
             }),
-            Act::Open { until: None } | Act::Close(_) => None,
+            // Whatever happens before it is done, it does not come back.
+            Act::Close(Why::GaveWay | Why::Asked | Why::Removed) => Some(Record::Extend {
+                door: name,
+                address,
+                until: now.0,
+            }),
+            Act::Open { until: None } | Act::Close(Why::Due) => None,
         }
     }
 
@@ -281,14 +331,34 @@ impl Monitor {
                 }
             }
         }
-        self.write_journal(&records);
+        for (door, address, result) in self.firewall.owed() {
+            if let Err(e) = result {
+                let text = format!("{door}: the stop command owed for {address}: {e}");
+                self.log.line(Level::Error, &text);
+            }
+            let place = self.doors.place(&door);
+            if place.is_none_or(|place| self.leases.get(place, address).is_none()) {
+                records.push(Record::Closed { door, address });
+            }
+        }
+        self.note_in_journal(&records);
     }
 
-    pub(super) fn write_journal(&mut self, records: &[Record]) -> bool {
-        match self.journal.write(records) {
+    /// What has been done, written at once or as soon as anything can be.
+    pub(super) fn note_in_journal(&mut self, records: &[Record]) {
+        if !records.is_empty() {
+            let noted = self.journal.note(records);
+            self.tell_journal(noted);
+        }
+    }
+
+    /// Says once that the journal cannot be written, and that it can again.
+    pub(super) fn tell_journal(&mut self, written: io::Result<()>) -> bool {
+        match written {
             Ok(()) => {
-                if !records.is_empty() {
-                    self.said.remove("journal");
+                if self.said.remove("journal").is_some() {
+                    self.log
+                        .line(Level::Notice, "journal: it can be written again");
                 }
                 true
             }

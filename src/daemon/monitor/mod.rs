@@ -22,7 +22,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::addresses::{Interfaces, Watcher};
-use super::clock;
+use super::clock::{self, Alarm};
 use super::doors::Doors;
 use super::knockd_as;
 use super::log::{About, Level, Log};
@@ -99,6 +99,7 @@ struct Monitor {
     /// Who asked for a reload and waits for this generation to be in charge.
     reloading: Vec<(u64, u32, Vec<String>)>,
     signals: Signals,
+    alarm: Alarm,
     uphold_at: Time,
     granted: HashMap<String, u64>,
     refused: u64,
@@ -156,12 +157,11 @@ impl Monitor {
         } else {
             wake.into_iter().flatten().min()
         };
-        // Rounded up: woken too early there would be nothing to do yet.
-        let left = wake.map_or(0, |w| w.since(now).as_micros().div_ceil(1000));
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let timeout = self.alarm.set(wake.unwrap_or(now));
         let always = [self.signals.wake.as_fd(), self.watcher.as_fd()];
         let fds: Vec<(BorrowedFd, bool)> = always
             .into_iter()
+            .chain(self.alarm.fd())
             .chain(self.firewall.wake_fd())
             .map(|fd| (fd, false))
             .chain(self.listeners.sockets())
@@ -201,6 +201,7 @@ impl Monitor {
 
     pub(super) fn uphold(&mut self, now: Time) {
         self.uphold_at = now + UPHOLD_EVERY;
+        self.uphold_files();
         if self.unsettled() {
             return self.settle(now);
         }

@@ -96,7 +96,7 @@ impl Monitor {
             }
         };
 
-        let mut records = self.end_all(&ended);
+        let mut records = self.end_all(&ended, now);
         records.extend(leases.iter().filter_map(|lease| {
             let door = doors.get(lease.door)?.name.clone();
             let Lease { address, until, .. } = *lease;
@@ -106,7 +106,7 @@ impl Monitor {
                 until: until.0,
             })
         }));
-        self.write_journal(&records);
+        self.note_in_journal(&records);
         self.leases = leases;
         let moved = |o: Opening| map.get(&o.door).map(|&door| Opening { door, ..o });
         let broken = self.broken.drain();
@@ -148,28 +148,35 @@ impl Monitor {
 
     /// Ends leases that have no place in a new configuration, already established: what is
     /// left to do is to run the stop commands they owe. What the journal is to be told.
-    fn end_all(&mut self, ended: &[Change]) -> Vec<Record> {
+    fn end_all(&mut self, ended: &[Change], now: Time) -> Vec<Record> {
         let mut records = Vec::new();
         for change in ended {
             let Some(door) = self.doors.get(change.door) else {
                 continue;
             };
             let (name, address) = (door.name.clone(), change.address);
-            if let Action::Command(commands) = &door.action
-                && let Some(stop) = command::stop_line(commands, address)
-            {
-                self.firewall
-                    .run_owed(&name, address, stop, commands.run_limit);
-            }
             let Act::Close(why) = change.act else {
                 continue;
             };
             let text = format!("{name}: closed for {address}: {}", in_words(why));
             self.log.line(Level::Notice, &text);
-            records.push(Record::Closed {
-                door: name,
-                address,
-            });
+            if let Action::Command(commands) = &door.action
+                && let Some(stop) = command::stop_line(commands, address)
+            {
+                self.firewall
+                    .run_owed(&name, address, stop, commands.run_limit);
+                // Owed until it has been run.
+                records.push(Record::Extend {
+                    door: name,
+                    address,
+                    until: now.0,
+                });
+            } else {
+                records.push(Record::Closed {
+                    door: name,
+                    address,
+                });
+            }
         }
         records
     }

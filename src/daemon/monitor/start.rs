@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -16,18 +15,19 @@ use super::trials::Guards;
 use super::{Monitor, UPHOLD_EVERY};
 use crate::config::{self, Config, Confine, Format, LogTo, Mistake};
 use crate::daemon::addresses::{self, Watcher};
+use crate::daemon::clock::{self, Alarm};
 use crate::daemon::doors::Doors;
 use crate::daemon::dumps;
-use crate::daemon::files::{Believed, Distrust};
+use crate::daemon::files::{self, Believed, Distrust, empty_directory};
 use crate::daemon::log::{Level, Log};
 use crate::daemon::recovery::{self, RUN_LIMIT, TakenUp, openings};
+use crate::daemon::sandbox;
 use crate::daemon::server::Server;
 use crate::daemon::spawn::Executable;
 use crate::daemon::state::{self, Lock};
 use crate::daemon::supervise::Listeners;
 use crate::daemon::trial::Cause;
 use crate::daemon::voice::Voice;
-use crate::daemon::{clock, files, sandbox};
 use crate::exit;
 use crate::firewall::{Backends, Firewall, What};
 use crate::journal::{Entry, Journal, Record, Recovered};
@@ -259,7 +259,6 @@ impl Monitor {
         let directory = config.state.clone();
         files::private_directory(&directory).map_err(|e| not(exit::CONFIG, e.to_string()))?;
         let lock = lock(&directory, &config.control)?;
-        empty(&directory.join(state::EMPTY)).map_err(os("the listener's root directory"))?;
         let server = Server::open(&config.control).map_err(|e| {
             not(
                 exit::UNAVAILABLE,
@@ -278,18 +277,9 @@ impl Monitor {
         let now = clock::now();
         let boot = state::boot().map_err(|e| not(exit::OSERR, e.to_string()))?;
         let file = |name: &str| directory.join(name);
-        let (journal, recovered) = Journal::open(&file(state::JOURNAL), &boot, now)
-            .map_err(os(&file(state::JOURNAL).display().to_string()))?;
-        if recovered.damaged > 0 {
-            let n = recovered.damaged;
-            log.line(
-                Level::Warning,
-                &format!("journal: {n} damaged lines passed over"),
-            );
-        }
-        let (guards, damaged) =
-            Guards::open(&file(state::TRIAL), boot)
-                .map_err(os(&file(state::TRIAL).display().to_string()))?;
+        let (journal, recovered) = Journal::open(&file(state::JOURNAL), &boot, now);
+        say_recovered(&recovered, &mut log);
+        let (guards, damaged) = Guards::open(&file(state::TRIAL), boot);
         if let Some(damaged) = damaged {
             log.line(Level::Warning, &damaged);
         }
@@ -328,6 +318,7 @@ impl Monitor {
             server,
             reloading: Vec::new(),
             signals,
+            alarm: Alarm::new().map_err(os("timer"))?,
             uphold_at: now + UPHOLD_EVERY,
             granted: HashMap::new(),
             refused: 0,
@@ -341,6 +332,7 @@ impl Monitor {
         monitor.write_pidfile().map_err(os("pidfile"))?;
         monitor.say_started();
         monitor.say_warnings(&warnings);
+        monitor.uphold_files();
         if let Err(e) = monitor.resume(recovered, now) {
             // Nobody may be left to see what is printed.
             for line in e.lines.iter().filter(|_| monitor.options.detach) {
@@ -358,7 +350,7 @@ impl Monitor {
         };
         match Pidfile::write(path) {
             Ok(written) => self.pidfile = Some(written),
-            Err(e) if self.options.detach => {
+            Err(e) if self.options.detach || files::is_storage(&e) => {
                 let text = format!("could not create pid file {}: {e}", path.display());
                 self.log.line(Level::Error, &text);
             }
@@ -392,11 +384,13 @@ impl Monitor {
     /// Takes up what the journal says: leases that go on, and what is owed of those that do not.
     pub(super) fn resume(&mut self, recovered: Recovered, now: Time) -> Result<(), NotStarted> {
         let config = &self.doors.config;
-        let TakenUp { orders, orphans } =
-            recovery::take_up(recovered, &config.doors, &mut self.leases, now);
+        let TakenUp {
+            mut orders,
+            orphans,
+        } = recovery::take_up(recovered, &config.doors, &mut self.leases, now);
         let over = orders.iter().filter(|order| order.what == What::Close);
         self.closing = over.map(|order| (order.opening, Why::Due)).collect();
-        let kept = openings(&self.leases, now);
+        let kept = openings(&self.leases, clock::now());
         let trials = self.guards.under(config, now, Cause::Start);
         let established = self.firewall.establish(&trials.doors(config), &kept);
         let upkeep = established.map_err(|e| not(exit::UNAVAILABLE, e.to_string()))?;
@@ -411,6 +405,14 @@ impl Monitor {
         self.say_upkeep(&upkeep);
         self.say_trials();
         self.say_running(&orders);
+        // Packet filters count from when they are told, however long it took to get there.
+        let now = clock::now();
+        for order in &mut orders {
+            let lease = self.leases.get(order.opening.door, order.opening.address);
+            if let (What::Open { remaining }, Some(lease)) = (&mut order.what, lease) {
+                *remaining = Some(lease.until.since(now));
+            }
+        }
         self.firewall.apply(&orders);
         self.run_orphans(orphans);
         self.take_done();
@@ -429,11 +431,36 @@ impl Monitor {
                 let owed = stop.clone();
                 self.firewall
                     .run_owed(&entry.door, entry.address, owed, RUN_LIMIT);
+                continue;
             }
-            self.write_journal(&[Record::Closed {
+            self.note_in_journal(&[Record::Closed {
                 door: entry.door,
                 address: entry.address,
             }]);
+        }
+    }
+
+    /// Sees to it that there is what a disk that was full or read-only may have kept away.
+    pub(super) fn uphold_files(&mut self) {
+        let caught_up = self.journal.catch_up();
+        self.tell_journal(caught_up);
+        // Said where it cannot be written.
+        let _ = self.write_trials();
+        match empty_directory(&self.doors.config.state.join(state::EMPTY)) {
+            Ok(()) => _ = self.said.remove("empty"),
+            Err(e) => self.say_once("empty", &format!("the listener's root directory: {e}")),
+        }
+        match self.server.uphold() {
+            Ok(()) => _ = self.said.remove("control"),
+            Err(e) => {
+                let path = self.doors.config.control.display();
+                self.say_once("control", &format!("{path}: {e}: posternctl is not heard"));
+            }
+        }
+        if self.log.is_elsewhere() {
+            let to = log_to(&self.options, &self.doors.config);
+            // It goes on to syslog then.
+            let _ = self.log.reopen(&to);
         }
     }
 }
@@ -449,11 +476,20 @@ fn lock(state: &Path, control: &Path) -> Result<Lock, NotStarted> {
         })
 }
 
-/// An empty directory that root owns and nobody can write: the listener's root.
-fn empty(path: &Path) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
+/// What is wrong with the journal, and what comes of it.
+fn say_recovered(recovered: &Recovered, log: &mut Log) {
+    let mut say = |text: &str| log.line(Level::Warning, text);
+    if let Some(why) = &recovered.unread {
+        say(&format!("journal: not read: {why}: no lease goes on"));
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o555))
+    if recovered.damaged > 0 {
+        let n = recovered.damaged;
+        say(&format!(
+            "journal: {n} lines damaged: the leases that they may have ended are over, stop \
+             commands that they told of are not known; kept as journal.damaged"
+        ));
+    }
+    if recovered.cut {
+        say("journal: its last line was cut short and is passed over");
+    }
 }

@@ -1,6 +1,5 @@
 //! New guards on trial: sessions are looked at, guards confirmed and withdrawn.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,21 +26,25 @@ pub(super) struct Guards {
     look_at: Time,
     /// The packet filter did not do as it was told last.
     unsettled: bool,
+    /// The file is behind.
+    unwritten: bool,
 }
 
 impl Guards {
     /// Reads the file; what is wrong with it, in words.
-    pub(super) fn open(path: &Path, boot: String) -> io::Result<(Guards, Option<String>)> {
-        let Found { trials, damaged } = Trials::read(path, &boot)?;
+    pub(super) fn open(path: &Path, boot: String) -> (Guards, Option<String>) {
+        let Found { trials, damaged } = Trials::read(path, &boot);
         let guards = Guards {
             trials,
             path: path.to_owned(),
             boot,
             look_at: Time(0),
             unsettled: false,
+            // Written anew where it was damaged.
+            unwritten: damaged.is_some(),
         };
         let damaged = damaged.map(|why| format!("{}: {why}", path.display()));
-        Ok((guards, damaged))
+        (guards, damaged)
     }
 
     /// How it will stand when this configuration is in force.
@@ -67,17 +70,30 @@ impl Monitor {
     /// `trials` holds from now on: the packet filter does already as it says.
     pub(super) fn put_in_force(&mut self, trials: Trials) -> Result<(), String> {
         let before = std::mem::replace(&mut self.guards.trials, trials);
-        if before == self.guards.trials {
-            return Ok(());
-        }
+        self.guards.unwritten |= before != self.guards.trials;
+        self.write_trials()
+    }
+
+    /// Writes down how it stands with the guards, if that is not written yet.
+    pub(super) fn write_trials(&mut self) -> Result<(), String> {
         let Guards {
             trials, path, boot, ..
         } = &self.guards;
-        trials.write(path, boot).map_err(|e| {
-            let text = format!("{}: {e}: not known after a restart", path.display());
-            self.log.line(Level::Error, &text);
-            text
-        })
+        if !self.guards.unwritten {
+            return Ok(());
+        }
+        match trials.write(path, boot) {
+            Ok(()) => {
+                self.guards.unwritten = false;
+                self.said.remove("trial");
+                Ok(())
+            }
+            Err(e) => {
+                let text = format!("{}: {e}: not known after a restart", path.display());
+                self.say_once("trial", &text);
+                Err(text)
+            }
+        }
     }
 
     /// Says which guards are on trial or withdrawn, and what to do.

@@ -1,3 +1,4 @@
+use std::fs;
 use std::time::Duration;
 
 use super::*;
@@ -228,7 +229,7 @@ fn the_ports_to_be_looked_at() {
 fn what_was_written_is_read_again() {
     let top = tempfile::tempdir().unwrap();
     let path = top.path().join("trial");
-    let none = Trials::read(&path, "a").unwrap();
+    let none = Trials::read(&path, "a");
     assert_eq!((none.trials, none.damaged), (Trials::default(), None));
     let mut trials = begun(&ssh(), 0);
     trials.confirm();
@@ -236,10 +237,10 @@ fn what_was_written_is_read_again() {
     trials.write(&path, "a").unwrap();
     let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap());
     assert_eq!(mode & 0o7777, 0o600);
-    assert_eq!(Trials::read(&path, "a").unwrap().trials, trials);
+    assert_eq!(Trials::read(&path, "a").trials, trials);
 
     // After a reboot the trial runs its full length again.
-    let mut rebooted = Trials::read(&path, "b").unwrap().trials;
+    let mut rebooted = Trials::read(&path, "b").trials;
     rebooted.take_up(&both(), Time(5), Cause::Start);
     let until = 10 * MINUTE + 5;
     assert_eq!(state(&rebooted, WEB), Some(State::Trial { until }));
@@ -253,24 +254,53 @@ fn no_prefix_and_no_flipped_bit_confirms_a_guard() {
     let trials = begun(&both(), 0);
     trials.write(&path, "a").unwrap();
     let text = fs::read(&path).unwrap();
+    let copy = path.with_extension("copy");
+    assert_eq!(fs::read(&copy).unwrap(), text);
+    fs::remove_file(&copy).unwrap();
     let read = |text: &[u8]| {
         fs::write(&path, text).unwrap();
-        let found = Trials::read(&path, "a").unwrap();
+        let found = Trials::read(&path, "a");
         for key in [SSH, WEB] {
             assert_ne!(state(&found.trials, key), Some(State::Confirmed));
         }
-        found.damaged.is_some()
+        found
     };
     for cut in 0..text.len() - 1 {
-        assert!(read(&text[..cut]), "cut at {cut}");
+        assert!(read(&text[..cut]).damaged.is_some(), "cut at {cut}");
     }
     for at in 0..text.len() {
         for bit in 0..8 {
             let mut text = text.clone();
             text[at] ^= 1 << bit;
-            read(&text);
+            let found = read(&text);
+            let said = found.damaged.is_some();
+            assert!(said || found.trials == trials, "byte {at}, bit {bit}");
         }
     }
+}
+
+#[test]
+fn no_prefix_and_no_flipped_bit_makes_a_guard_be_forgotten() {
+    let top = tempfile::tempdir().unwrap();
+    let path = top.path().join("trial");
+    let mut trials = begun(&both(), 0);
+    trials.confirm();
+    trials.write(&path, "a").unwrap();
+    let text = fs::read(&path).unwrap();
+    for at in 0..text.len() {
+        let mut flipped = text.clone();
+        flipped[at] ^= 1 << (at % 8);
+        for text in [&text[..at], &flipped] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(Trials::read(&path, "a").trials, trials, "at {at}");
+        }
+    }
+    // A directory in its place is no reason either.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let found = Trials::read(&path, "a");
+    assert_eq!(found.trials, trials);
+    assert!(found.damaged.unwrap().contains("its copy is believed"));
 }
 
 #[test]

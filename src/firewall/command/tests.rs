@@ -177,6 +177,7 @@ fn job(what: What) -> Job {
         what,
         line: None,
         limit: Duration::ZERO,
+        owed: false,
     }
 }
 
@@ -193,7 +194,7 @@ fn doors_take_turns_and_have_their_shares() {
     state.push(who("calm", 1), job(OPEN));
     let taken: Vec<Who> = std::iter::from_fn(|| state.next().map(|(who, _)| who)).collect();
     assert_eq!(taken, [who("busy", 0), who("calm", 1), who("busy", 1)]);
-    state.finish(who("busy", 0), OPEN, false, Ok(()));
+    state.finish(who("busy", 0), &job(OPEN), Ok(()));
     assert_eq!(state.next().unwrap().0, who("busy", 2));
     assert!(state.next().is_none());
 }
@@ -214,7 +215,7 @@ fn one_address_at_one_door_in_order() {
         if place == 1 {
             // The other address came forward while the first was running.
             assert_eq!((first, job.what), (who("d", 2), OPEN));
-            state.finish(who("d", 2), OPEN, false, Ok(()));
+            state.finish(who("d", 2), &job, Ok(()));
             let (first, job) = state.next().unwrap();
             assert_eq!((first, job.what), (who("d", 1), what));
         } else {
@@ -223,7 +224,7 @@ fn one_address_at_one_door_in_order() {
         if place > 0 {
             assert!(state.next().is_none());
         }
-        state.finish(who("d", 1), what, true, Ok(()));
+        state.finish(who("d", 1), &self::job(what), Ok(()));
     }
     assert!(state.next().is_none());
     assert!(state.queues.is_empty());

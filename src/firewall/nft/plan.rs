@@ -338,6 +338,10 @@ fn openings(
         enter.push(entry(address, remaining));
     }
     if !out.is_empty() {
+        // Made to stand, whether it has ended by itself since it was read or not, so that
+        // deleting it cannot fail.
+        let stand = out.iter().map(|&a| entry(a, Duration::ZERO));
+        change("add", name, stand, script);
         change(
             "delete",
             name,

@@ -133,6 +133,9 @@ pub struct Daemon<'h> {
     arguments: Vec<String>,
     within: Vec<String>,
     hostile: bool,
+    environment: Vec<(String, PathBuf)>,
+    /// Files that it finds in the place of others.
+    bound: Vec<(PathBuf, String)>,
 }
 
 impl<'h> Daemon<'h> {
@@ -166,6 +169,8 @@ impl<'h> Daemon<'h> {
             arguments: Vec::new(),
             within: Vec::new(),
             hostile: false,
+            environment: Vec::new(),
+            bound: Vec::new(),
         };
         daemon.configure(doors);
         daemon
@@ -197,6 +202,16 @@ impl<'h> Daemon<'h> {
     /// A program that starts posternd, from the next start on: its command line.
     pub fn within(&mut self, line: &[&str]) {
         self.within = line.iter().map(|word| word.to_string()).collect();
+    }
+
+    /// A variable of its environment, from the next start on.
+    pub fn environ(&mut self, name: &str, value: &Path) {
+        self.environment.push((name.into(), value.into()));
+    }
+
+    /// Has it find a file in the place of another, from the next start on.
+    pub fn bind(&mut self, file: &Path, at: &str) {
+        self.bound.push((file.into(), at.into()));
     }
 
     /// Writes the configuration.
@@ -262,11 +277,18 @@ impl<'h> Daemon<'h> {
             true => self.path("posternd"),
             false => PathBuf::from(program("posternd")),
         };
-        let line: Vec<&str> = self.within.iter().map(String::as_str).collect();
-        let line = [&line[..], &[program.to_str().unwrap()]].concat();
-        let mut command = self.host.command(line[0]);
+        let mut command = self.host.command("env");
+        for (name, value) in &self.environment {
+            command.arg(format!("{name}={}", value.display()));
+        }
+        for (file, at) in &self.bound {
+            // ip gives each command a mount namespace of its own.
+            let bind = "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"";
+            command.args(["sh", "-c", bind]).arg(file).arg(at);
+        }
         command
-            .args(&line[1..])
+            .args(&self.within)
+            .arg(program)
             .arg("-c")
             .arg(self.path("postern.toml"))
             .args(&self.arguments);

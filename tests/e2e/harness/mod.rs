@@ -4,11 +4,13 @@ mod daemon;
 mod host;
 mod net;
 pub mod raw;
+mod rng;
 mod service;
 mod wait;
 
 pub use daemon::{Daemon, Door, Ran, chmod, copy_program, is_posternd, program};
 pub use host::{Answer, Host, Session, hit};
 pub use net::Net;
+pub use rng::Rng;
 pub use service::Service;
 pub use wait::{LIMIT, eventually, until};

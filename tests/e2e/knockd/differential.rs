@@ -9,7 +9,7 @@ use std::thread;
 
 use super::generate::{self, MARK, MARKER, Packet};
 use super::pair::{Knockd, Line, both, datagram};
-use super::rng::Rng;
+use crate::harness::Rng;
 use crate::harness::{Net, until};
 
 /// So many files are tried at once: most of the time is waiting.

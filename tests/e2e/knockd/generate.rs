@@ -11,7 +11,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::pair::{DIR, Hit, datagram, syn};
-use super::rng::Rng;
+use crate::harness::Rng;
 use crate::harness::raw::{ACK, FIN, SYN};
 
 /// A port that everybody's next knock waits for: hit after each, it tells that the one before

@@ -6,4 +6,3 @@ mod faults;
 mod generate;
 mod names;
 mod pair;
-mod rng;
