@@ -21,6 +21,7 @@ mod rules;
 mod scans;
 mod sessions;
 mod trial;
+mod waiting;
 
 use harness::Door;
 

@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::addresses::{Interfaces, Watcher};
 use super::clock;
-use super::doors::Doors;
+use super::doors::{Doors, FormerLists};
 use super::knockd_as;
 use super::log::{About, Level, Log};
 use super::recovery::openings;
@@ -70,6 +70,9 @@ struct Monitor {
     generation: u32,
     /// The generation that the configuration in force came with.
     loaded: u32,
+    /// The one-time lists of configurations before it whose listeners may still speak, by the
+    /// generation that each came with.
+    former: Vec<(u32, FormerLists)>,
     user: Unprivileged,
     log: Log,
     journal: Journal,
@@ -84,10 +87,18 @@ struct Monitor {
     /// when.
     recent: HashMap<(Opening, u32), (u32, Time)>,
     listeners: Listeners,
+    /// More than one of them may have heard what is told now.
+    several: bool,
     /// The listener wants starting with what is in force now.
     renew: bool,
     /// When to look for missing interfaces next, and how long to wait after that.
     look: Option<(Time, Duration)>,
+    /// When a listener was started last for interfaces that had come.
+    sought: Time,
+    /// When interfaces and addresses were looked at last.
+    followed: Time,
+    /// Word of interfaces has come, and is heeded then.
+    word_at: Option<Time>,
     said: HashMap<String, String>,
     /// It has been said that an interface is listened to.
     heard_once: bool,
@@ -145,7 +156,7 @@ impl Monitor {
             self.leases.next_end(),
             self.listeners.next_deadline(),
             self.server.next_deadline(),
-            self.look.map(|(at, _)| at),
+            self.next_look(),
             self.guards.next(self.leases.next_end().is_some()),
             Some(self.uphold_at),
         ];
@@ -157,9 +168,10 @@ impl Monitor {
         // Rounded up: woken too early there would be nothing to do yet.
         let left = wake.map_or(0, |w| w.since(now).as_micros().div_ceil(1000));
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let always = [self.signals.wake.as_fd(), self.watcher.as_fd()];
-        let fds: Vec<(BorrowedFd, bool)> = always
+        let watcher = self.watcher.fd().filter(|_| self.word_at.is_none());
+        let fds: Vec<(BorrowedFd, bool)> = [self.signals.wake.as_fd()]
             .into_iter()
+            .chain(watcher)
             .chain(self.firewall.wake_fd())
             .map(|fd| (fd, false))
             .chain(self.listeners.sockets())

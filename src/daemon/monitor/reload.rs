@@ -112,7 +112,11 @@ impl Monitor {
         self.broken = broken.filter_map(|(o, e)| Some((moved(o)?, e))).collect();
         let closing = self.closing.drain();
         self.closing = closing.filter_map(|(o, w)| Some((moved(o)?, w))).collect();
-        self.recent.clear();
+        let recent = self.recent.drain();
+        self.recent = recent
+            .filter_map(|((o, line), at)| Some(((moved(o)?, line), at)))
+            .collect();
+        self.former.push((self.loaded, self.doors.lists()));
         self.doors = doors;
         // Said in the log if it could not be written.
         let _ = self.put_in_force(trials);
