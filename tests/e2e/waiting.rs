@@ -191,3 +191,31 @@ fn for_one_that_cannot_be_opened() {
     net.client().knock(net.server.v4, &STEPS);
     daemon.wait_lease("ssh", net.client().v4);
 }
+
+#[test]
+fn while_addresses_change_without_end() {
+    let net = Net::new(1);
+    let daemon = on(&net, "\"eth0\"");
+    until("it listens", || daemon.listens());
+    let change = |verb: &str| -> String {
+        let all = (1..=200).map(|n| format!("addr {verb} 10.1.1.{n}/32 dev lo\n"));
+        all.collect()
+    };
+    let text = change("add") + &change("del");
+    let file = daemon.write("batch", &text);
+    let (begin, before) = (Instant::now(), Used::by(daemon.monitor()));
+    let mut changes = 0;
+    while begin.elapsed() < SPAN {
+        net.server.run(&format!("ip -batch {}", file.display()));
+        changes += 400;
+    }
+    let wakes = Used::by(daemon.monitor()).wakes - before.wakes;
+    let seconds = begin.elapsed().as_secs_f64();
+    println!("{changes} changes of addresses in {seconds:.1} s: {wakes} wake-ups");
+    assert!(
+        (wakes as f64) < 80.0 * seconds + 10.0,
+        "{wakes} in {seconds} s"
+    );
+    net.client().knock(net.server.v4, &STEPS);
+    daemon.wait_lease("ssh", net.client().v4);
+}

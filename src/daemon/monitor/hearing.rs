@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to open an interface that is there.
 const LONGEST_LOOK: Duration = Duration::from_secs(30);
 /// The shortest between two, however often interfaces come and go.
-const SOONEST: Duration = Duration::from_millis(500);
+const SOONEST: Duration = Duration::from_millis(250);
 /// However often interfaces and addresses change, they are looked at no more often.
 const PACE: Duration = Duration::from_millis(50);
 

@@ -41,6 +41,8 @@ use trials::Guards;
 
 /// How often it is looked whether our rules stand.
 const UPHOLD_EVERY: Duration = Duration::from_secs(10);
+/// How often it is said that the same is mended at every look.
+const MENDED_AGAIN: Duration = Duration::from_secs(600);
 /// How long commands that still run are waited for when the daemon stops.
 const STOP_IN: Duration = Duration::from_secs(5);
 
@@ -100,6 +102,8 @@ struct Monitor {
     /// Word of interfaces has come, and is heeded then.
     word_at: Option<Time>,
     said: HashMap<String, String>,
+    /// What was mended at the last look, and when that was said.
+    mended: HashMap<String, Time>,
     /// It has been said that an interface is listened to.
     heard_once: bool,
     watcher: Watcher,
@@ -227,9 +231,21 @@ impl Monitor {
     }
 
     pub(super) fn say_upkeep(&mut self, upkeep: &Upkeep) {
-        for mended in &upkeep.mended {
-            self.log
-                .line(Level::Warning, &format!("firewall: {mended}"));
+        // Whoever takes the same away again and again is told of once in a while. Behind the
+        // last colon stands which addresses, or what was done.
+        let now = clock::now();
+        let mut before = std::mem::take(&mut self.mended);
+        for line in &upkeep.mended {
+            let (what, _) = line.rsplit_once(": ").unwrap_or((line, ""));
+            if self.mended.contains_key(what) {
+                continue;
+            }
+            let said = before.remove(what);
+            let said = said.filter(|at| now.since(*at) < MENDED_AGAIN);
+            if said.is_none() {
+                self.log.line(Level::Warning, &format!("firewall: {line}"));
+            }
+            self.mended.insert(what.to_owned(), said.unwrap_or(now));
         }
         if upkeep.strangers.is_empty() {
             self.said.remove("strangers");

@@ -279,6 +279,7 @@ impl Monitor {
             followed: Time(0),
             word_at: None,
             said: HashMap::new(),
+            mended: HashMap::new(),
             heard_once: false,
             watcher,
             interfaces,
