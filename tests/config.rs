@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use postern::config::{
-    Action, Commands, Config, Door, FirewallKind, Guard, Knock, LogTo, Mistake, Network, Opens,
-    Pass, Port, Sequence, Steps, TcpFlags, To, bounds, check, toml,
+    Action, Commands, Config, Confine, Door, FirewallKind, Guard, Knock, LogTo, Mistake, Network,
+    Opens, Pass, Port, Sequence, Steps, TcpFlags, To, bounds, check, toml,
 };
 use proptest::prelude::*;
 
@@ -96,6 +96,7 @@ fn the_example_means_what_it_says() {
         control: "/var/run/postern.sock".into(),
         state: bounds::STATE.into(),
         always: Vec::new(),
+        confine: Confine::Required,
         trial: Some(Duration::from_secs(600)),
         doors: vec![
             Door {
@@ -156,6 +157,7 @@ fn every_key_is_read() {
     assert_eq!(config.log, LogTo::File("/var/log/postern.log".into()));
     assert_eq!(config.firewall, FirewallKind::Memory);
     assert_eq!(config.user.as_deref(), Some("_knocker"));
+    assert_eq!(config.confine, Confine::Try);
     assert_eq!(config.pidfile, Some("/var/run/posternd.pid".into()));
     assert_eq!(config.control, Path::new("/tmp/postern/control"));
     assert_eq!(config.state, Path::new("/tmp/postern/state"));

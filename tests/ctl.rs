@@ -120,6 +120,7 @@ fn status() -> StatusView {
         monitor: 4711,
         listener: Some(4712),
         user: "_postern".into(),
+        confined_by: vec!["no_new_privs".into(), "seccomp".into()],
         since: "2026-11-21T20:00:00Z".into(),
         config: "/etc/postern.toml".into(),
         generation: 3,

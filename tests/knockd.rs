@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use postern::config::{
-    self, Action, Commands, Config, Door, FirewallKind, Knock, LogTo, Port, Sequence, Steps,
-    TcpFlags, bounds, check, convert, knockd, toml,
+    self, Action, Commands, Config, Confine, Door, FirewallKind, Knock, LogTo, Port, Sequence,
+    Steps, TcpFlags, bounds, check, convert, knockd, toml,
 };
 use proptest::prelude::*;
 
@@ -108,6 +108,7 @@ fn the_article_means_what_it_says() {
         control: bounds::CONTROL.into(),
         state: bounds::STATE.into(),
         always: Vec::new(),
+        confine: Confine::Required,
         trial: None,
         doors: vec![
             door(

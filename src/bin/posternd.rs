@@ -22,7 +22,8 @@ Signals:
 Exit status:
   0   stopped by a signal
   64  the command line is wrong
-  69  another posternd runs, or the packet filter cannot be driven
+  69  another posternd runs, the packet filter cannot be driven, or the listener cannot be
+      confined
   71  the system refused something
   77  not root
   78  the configuration is wrong"

@@ -41,7 +41,9 @@ use std::time::Duration;
 
 use super::mistake::{Mistake, Parsed, Places, Spot, Wrong, quote};
 use super::toml::{interface_name, reader};
-use super::{Config, Door, FirewallKind, Knock, LogTo, Port, Sequence, Steps, TcpFlags, bounds};
+use super::{
+    Config, Confine, Door, FirewallKind, Knock, LogTo, Port, Sequence, Steps, TcpFlags, bounds,
+};
 use door::Section;
 use lines::{Given, Line};
 use notes::{Notes, key, printable};
@@ -100,6 +102,7 @@ pub fn read(file: &str, text: &str) -> Result<Parsed, Vec<Mistake>> {
         control: bounds::CONTROL.into(),
         state: bounds::STATE.into(),
         always: Vec::new(),
+        confine: Confine::Required,
         trial: None,
         doors,
         knockd: Some(Knockd { names, ..options }),

@@ -56,6 +56,8 @@ pub struct Config {
     pub firewall: FirewallKind,
     /// `user` that the listener becomes; `None`: `_postern`, or `nobody` where there is none.
     pub user: Option<String>,
+    /// `confine`: whether there is no listening without confinement.
+    pub confine: Confine,
     /// `pidfile`.
     pub pidfile: Option<PathBuf>,
     /// `control`: the socket that posternctl speaks to.
@@ -93,6 +95,15 @@ impl Config {
 pub use format::{Format, read};
 pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
+
+/// What is done where this system cannot wholly confine a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Confine {
+    /// Nothing is listened to.
+    Required,
+    /// It is said, and gone on with what there is.
+    Try,
+}
 
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 //! | `log` | `"syslog"` | `"syslog"`, `"stderr"` or a file |
 //! | `firewall` | `"none"`; must be given where a door has `opens` or `table` | `"ipfw"`, `"pf"`, `"nft"`, `"memory"` (nothing is touched, everything shown) or `"none"` (command doors only) |
 //! | `user` | `_postern`, or `nobody` where there is none | whom the listener becomes; not root |
+//! | `confine` | `"required"` | `"required"`: no listening without all the confinement that this system has; `"try"`: with what can be had |
 //! | `pidfile` | none | a file |
 //! | `control` | `/var/run/postern.sock` | the socket that posternctl speaks to, at most 103 bytes |
 //! | `state` | `/var/db/postern` on FreeBSD, `/var/lib/postern` elsewhere | the directory of the journal |
@@ -67,7 +68,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::bounds;
 use super::mistake::{Mistake, Parsed, Places, Spot, Wrong, quote};
-use super::{Config, FirewallKind, LogTo, Port, Protocol, Sequence, Steps, TcpFlags};
+use super::{Config, Confine, FirewallKind, LogTo, Port, Protocol, Sequence, Steps, TcpFlags};
 use keys::Kind;
 use reader::{Field, Reader, Table};
 
@@ -196,6 +197,10 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
         None => Some(LogTo::Syslog),
     };
     let user = table.get("user").and_then(|field| user(reader, &field));
+    let confine = match table.get("confine") {
+        Some(field) => confine(reader, &field),
+        None => Some(Confine::Required),
+    };
     let firewall = table.get("firewall").map(|field| {
         let kind = firewall(reader, &field);
         (field, kind)
@@ -240,6 +245,7 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
             None => FirewallKind::None,
         },
         user,
+        confine: confine?,
         pidfile,
         control: control.unwrap_or_else(|| bounds::CONTROL.into()),
         state: state.unwrap_or_else(|| bounds::STATE.into()),
@@ -393,6 +399,17 @@ fn user(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<String> {
         return Some(name.to_owned());
     };
     reader.refuse(field, wrong);
+    None
+}
+
+fn confine(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Confine> {
+    const RIGHT: &str = "write \"required\", or \"try\" to listen even where that cannot be had";
+    let what = match reader.text(field, RIGHT)? {
+        "required" => return Some(Confine::Required),
+        "try" => return Some(Confine::Try),
+        text => format!("{} is no way to confine the listener", quote(text)),
+    };
+    reader.refuse(field, Wrong::new(what, RIGHT));
     None
 }
 

@@ -12,9 +12,9 @@ use super::lists::{List, Lists};
 use super::{Problem, count, json_line, listening};
 use crate::config::mistake::Spot;
 use crate::config::{
-    self, Config, Format, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning, onetime,
+    self, Config, Confine, Format, Knock, Mistake, Parsed, Place, Sequence, Steps, Warning, onetime,
 };
-use crate::daemon::{doors, files};
+use crate::daemon::{doors, files, sandbox};
 use crate::exit;
 use crate::firewall::live::{self, Remark};
 use crate::knock::{Knocks, Watch};
@@ -236,6 +236,15 @@ fn missing(name: &str, config: &Config) -> Vec<Finding> {
     {
         let message = format!("posternd will refuse it: there is no user {user}; add it");
         found.push(whole("user", message));
+    }
+    if config.confine == Confine::Required
+        && let Some(lacking) = sandbox::lacking().first()
+    {
+        let message = format!(
+            "posternd will refuse it: its listener cannot be confined here: {lacking}; write \
+             confine = \"try\" to listen all the same"
+        );
+        found.push(whole("confine", message));
     }
     found
 }

@@ -25,6 +25,7 @@ fn lines(status: &StatusView, out: &mut impl Write) -> std::io::Result<()> {
         monitor,
         listener,
         user,
+        confined_by,
         since,
         config,
         generation,
@@ -45,6 +46,9 @@ fn lines(status: &StatusView, out: &mut impl Write) -> std::io::Result<()> {
     match listener {
         Some(pid) => writeln!(out, "listener: process {pid}, user {user}")?,
         None => writeln!(out, "listener: none runs")?,
+    }
+    if !confined_by.is_empty() {
+        writeln!(out, "listener confined by: {}", confined_by.join(", "))?;
     }
     writeln!(out, "listener started again: {}", count(*restarts, "time"))?;
     writeln!(out, "configuration: {config}, generation {generation}")?;

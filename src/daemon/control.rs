@@ -87,6 +87,9 @@ pub struct StatusView {
     pub listener: Option<i32>,
     /// The user the listener runs as.
     pub user: String,
+    /// What confines the listener; empty while none is in charge.
+    #[serde(default)]
+    pub confined_by: Vec<String>,
     /// When the monitor started (RFC 3339, UTC).
     pub since: String,
     /// The configuration file in force.

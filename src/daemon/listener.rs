@@ -1,6 +1,6 @@
 //! The listener: every byte a stranger can send is read here, without privileges.
 //!
-//! It reads no file, writes no log, and stops when the monitor's end of the socket closes.
+//! It reads no file, writes no log, is confined before the first packet ([`sandbox`]), and stops when the monitor's end of the socket closes.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -45,6 +45,9 @@ pub fn run() -> ExitCode {
         Ok(fd) => UnixStream::from(fd),
         Err(_) => return ExitCode::FAILURE,
     };
+    if sandbox::let_go_of_input().is_err() {
+        return ExitCode::FAILURE;
+    }
     match listen(socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -113,18 +116,37 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
             }
         }
     }
-    if let Err(e) = sandbox::enter(Path::new(&setup.root), setup.uid, setup.gid) {
-        socket.write_all(&Event::trouble(u8::MAX, &e).encode())?;
-        return Err(io::Error::other(e));
-    }
-    socket.write_all(&Event::Ready(open).encode())?;
-    socket.set_nonblocking(true)?;
-
     let ours = setup.addresses.iter().copied().collect();
+    socket.set_nonblocking(true)?;
+    let mut to_monitor = Vec::new();
+    let entered = sandbox::enter(
+        Path::new(&setup.root),
+        (setup.uid, setup.gid),
+        setup.confine,
+        &sandbox::Left {
+            socket: socket.as_fd(),
+            captures: captures.iter().flatten().map(Live::as_fd).collect(),
+        },
+    );
+    match entered {
+        Ok(entered) => {
+            if !entered.lacking.is_empty() {
+                let text = entered.lacking.join("; ");
+                to_monitor.extend_from_slice(&Event::trouble(u8::MAX, &text).encode());
+            }
+            to_monitor.extend_from_slice(&Event::Confined(entered.layers).encode());
+            to_monitor.extend_from_slice(&Event::Ready(open).encode());
+        }
+        Err(e) => {
+            socket.write_all(&Event::trouble(u8::MAX, &e).encode())?;
+            return Err(io::Error::other(e));
+        }
+    }
+
     Listener {
         socket,
         from_monitor,
-        to_monitor: Vec::new(),
+        to_monitor,
         setup,
         ours,
         captures,

@@ -21,6 +21,8 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The journal's file in the state directory.
 pub const JOURNAL: &str = "journal";
+/// The listener's root directory in the state directory, where the system has none.
+pub const EMPTY: &str = "empty";
 /// The file of [`super::trial`] in the state directory.
 pub const TRIAL: &str = "trial";
 

@@ -12,8 +12,10 @@ use std::process::Child;
 use std::time::Duration;
 
 use super::flush;
+use super::sandbox::Layers;
 use super::spawn::Executable;
 use super::wire::{Counted, Down, EVENT, Event, INTERFACES, Setup, VERSION, trouble_text};
+use crate::config::Confine;
 use crate::time::Time;
 
 /// A listener that is not ready by then has failed.
@@ -37,6 +39,8 @@ struct Listener {
     to: Vec<u8>,
     started: Time,
     hello: bool,
+    confine: Confine,
+    layers: Layers,
     ready: bool,
     leave_by: Option<Time>,
     /// Bit N: interface N is captured.
@@ -53,6 +57,8 @@ pub enum News {
     InCharge(u32),
     /// Why something cannot be listened to.
     Trouble(String),
+    /// What cannot be had of a listener's confinement.
+    Unconfined(String),
     /// The interface went away.
     Lost(String),
     /// The listener of this generation is gone, and why; not said of one that was let go.
@@ -109,6 +115,8 @@ impl Listeners {
             to: Vec::new(),
             started: now,
             hello: false,
+            confine: setup.confine,
+            layers: Layers::default(),
             ready: false,
             leave_by: None,
             listening: 0,
@@ -244,6 +252,13 @@ impl Listeners {
         self.in_charge.as_ref().map(|l| l.child.id())
     }
 
+    /// What confines it.
+    pub fn layers(&self) -> Layers {
+        self.in_charge
+            .as_ref()
+            .map_or(Layers::default(), |l| l.layers)
+    }
+
     /// Whether a listener is on its way to take over.
     pub fn changing(&self) -> bool {
         self.next.is_some()
@@ -353,6 +368,10 @@ impl Listener {
             Event::Hello(VERSION) if !self.hello => self.hello = true,
             Event::Hello(v) => return Err(format!("it speaks version {v} of the wire")),
             _ if !self.hello => return Err("it did not say which version it speaks".into()),
+            Event::Trouble {
+                interface: u8::MAX,
+                text,
+            } if !self.ready => news.push(News::Unconfined(trouble_text(&text))),
             Event::Trouble { interface, text } if !self.ready => {
                 let name = self.interfaces.get(usize::from(interface));
                 let text = trouble_text(&text);
@@ -362,11 +381,21 @@ impl Listener {
                     _ => text,
                 }));
             }
+            Event::Confined(layers) if !self.ready => self.layers = layers,
+            Event::Ready(_)
+                if !self.ready
+                    && self.confine == Confine::Required
+                    && !self.layers.has(Layers::ALL) =>
+            {
+                return Err("it is not confined".into());
+            }
             Event::Ready(listening) if !self.ready => {
                 (self.ready, self.listening) = (true, listening);
             }
             _ if !self.ready => return Err("it spoke before it was ready".into()),
-            Event::Ready(_) | Event::Trouble { .. } => return Err("it was ready before".into()),
+            Event::Ready(_) | Event::Confined(_) | Event::Trouble { .. } => {
+                return Err("it was ready before".into());
+            }
             Event::Lost(n) => {
                 let bit = 1u64.checked_shl(u32::from(n)).unwrap_or(0);
                 let name = self.interfaces.get(usize::from(n));

@@ -120,6 +120,12 @@ impl Voice {
         }
     }
 
+    /// What the listener in charge is confined by.
+    pub fn confined(self, layers: &[&str]) -> Option<Line> {
+        let text = format!("the listener is confined: {}", layers.join(", "));
+        (self == Voice::Ours).then(|| line(Level::Notice, text))
+    }
+
     /// It is about to read its configuration again.
     pub fn rereading(self, file: &str) -> Option<Line> {
         match self {

@@ -9,11 +9,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Port;
+use super::sandbox::Layers;
+use crate::config::{Confine, Port};
 use crate::knock::{Counters, Watch};
 
 /// Goes up with every change of anything in this file or in what it carries.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The size of an event in bytes.
 pub const EVENT: usize = 64;
@@ -49,6 +50,8 @@ pub struct Setup {
     pub attempts: usize,
     /// Whether stages, failures and timeouts are wanted, for the log.
     pub tell_all: bool,
+    /// What to do where it cannot be confined.
+    pub confine: Confine,
     /// The user and group to become.
     pub uid: u32,
     /// See `uid`.
@@ -90,7 +93,9 @@ pub struct Counted {
 pub enum Event {
     /// The first: the version of the wire it speaks.
     Hello(u32),
-    /// It listens, without privileges. Bit N set: interface N of the set-up is captured.
+    /// Before [`Event::Ready`]: what it has entered, for good.
+    Confined(Layers),
+    /// It listens, confined. Bit N set: interface N of the set-up is captured.
     Ready(u64),
     /// Before [`Event::Ready`] only: why an interface (255: anything else) cannot be captured,
     /// cut to fit.
@@ -127,6 +132,10 @@ impl Event {
             Event::Hello(version) => {
                 b[0] = 1;
                 b[4..8].copy_from_slice(&version.to_be_bytes());
+            }
+            Event::Confined(layers) => {
+                b[0] = 11;
+                b[4..8].copy_from_slice(&layers.0.to_be_bytes());
             }
             Event::Ready(interfaces) => {
                 b[0] = 2;
@@ -199,6 +208,7 @@ impl Event {
                 },
             }),
             10 => Event::Drained,
+            11 => Event::Confined(Layers(u32_at(4))),
             _ => return None,
         };
         // Every byte counts: what does not come out the same was never sent by us.
@@ -330,7 +340,7 @@ mod tests {
                 },
             };
             for event in [
-                Event::Hello(k.generation), Event::Ready(n[0]), Event::trouble(i, "no"),
+                Event::Hello(k.generation), Event::Confined(Layers(k.line)), Event::Ready(n[0]), Event::trouble(i, "no"),
                 Event::Lost(i), Event::Stage(k), Event::Grant(k), Event::Timeout(k),
                 Event::Fail(k), Event::Counted(counted), Event::Drained,
             ] {

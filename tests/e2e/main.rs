@@ -7,6 +7,7 @@ mod harness;
 mod attempts;
 mod clients;
 mod commands;
+mod confine;
 mod control;
 mod crash;
 mod filters;

@@ -41,6 +41,7 @@ impl Kind {
                 "log",
                 "firewall",
                 "user",
+                "confine",
                 "pidfile",
                 "control",
                 "state",

@@ -70,6 +70,13 @@ impl Monitor {
             monitor: std::process::id() as i32,
             listener: pid.map(|p| p as i32),
             user: self.user.name.clone(),
+            confined_by: self
+                .listeners
+                .layers()
+                .names()
+                .iter()
+                .map(|&name| name.into())
+                .collect(),
             since: clock::seconds(self.since),
             config: self.options.config.display().to_string(),
             generation: self.generation,

@@ -7,7 +7,7 @@ use super::Monitor;
 use crate::daemon::log::Level;
 use crate::daemon::supervise::{Listeners, News};
 use crate::daemon::wire::{Down, Event, Setup};
-use crate::daemon::{addresses, clock};
+use crate::daemon::{addresses, clock, sandbox, state};
 use crate::knock::Watch;
 use crate::time::Time;
 
@@ -33,9 +33,12 @@ impl Monitor {
             addresses: self.addresses(),
             attempts: ATTEMPTS,
             tell_all: self.options.verbose,
+            confine: self.doors.config.confine,
             uid: self.user.uid,
             gid: self.user.gid,
-            root: self.doors.config.state.join("empty").display().to_string(),
+            root: sandbox::root(&self.doors.config.state.join(state::EMPTY))
+                .display()
+                .to_string(),
         };
         let mut news = Vec::new();
         self.listeners
@@ -92,6 +95,12 @@ impl Monitor {
                 News::Knocked(event, door) => self.tell(event, &door),
                 News::InCharge(generation) => self.in_charge(generation),
                 News::Trouble(text) => self.say_once("trouble", &text),
+                News::Unconfined(text) => {
+                    self.say_once(
+                        "confinement",
+                        &format!("the listener is not confined: {text}"),
+                    );
+                }
                 // One that leaves may lose what the one in charge has.
                 News::Lost(interface) if self.listeners.missing().contains(&interface) => {
                     self.say_gone(&interface);
@@ -120,6 +129,10 @@ impl Monitor {
         self.heard_once |= !heard.is_empty();
         let line = self.options.voice.listening(first, &heard, &self.user.name);
         self.say_once("listening", &line.text);
+        let layers = self.listeners.layers().names();
+        if let Some(line) = self.options.voice.confined(&layers) {
+            self.say_once("layers", &line.text);
+        }
         self.said.remove("listener");
         if missing.is_empty() {
             self.said.remove("trouble");

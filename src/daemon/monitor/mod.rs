@@ -272,7 +272,7 @@ impl Monitor {
     /// Says a thing of this kind unless it was the last that was said of it.
     pub(super) fn say_once(&mut self, kind: &str, text: &str) {
         if self.said.get(kind).is_none_or(|said| said != text) {
-            let level = if kind == "listening" {
+            let level = if matches!(kind, "listening" | "layers") {
                 Level::Notice
             } else {
                 Level::Warning

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Monitor;
 use super::grants::in_words;
-use super::start::{Unprivileged, load, log_to};
+use super::start::{Unprivileged, confinable, load, log_to};
 use crate::config::{Action, Config, Door};
 use crate::daemon::control::Response;
 use crate::daemon::doors::Doors;
@@ -36,6 +36,7 @@ impl Monitor {
         }
         let (config, mut warnings) = load(&self.options)?;
         let user = Unprivileged::of(&config).map_err(|e| vec![e])?;
+        confinable(&config).map_err(|e| vec![e])?;
         let mut notes = Vec::new();
         let before = &self.doors.config;
         for (key, changed) in [

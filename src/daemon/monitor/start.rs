@@ -13,7 +13,7 @@ use nix::unistd::{Uid, User, daemon};
 use super::signals::Signals;
 use super::trials::Guards;
 use super::{Monitor, UPHOLD_EVERY};
-use crate::config::{self, Config, Format, LogTo};
+use crate::config::{self, Config, Confine, Format, LogTo};
 use crate::daemon::addresses::{self, Watcher};
 use crate::daemon::doors::Doors;
 use crate::daemon::log::{Level, Log};
@@ -24,7 +24,7 @@ use crate::daemon::state::{self, Lock};
 use crate::daemon::supervise::Listeners;
 use crate::daemon::trial::Cause;
 use crate::daemon::voice::Voice;
-use crate::daemon::{clock, files};
+use crate::daemon::{clock, files, sandbox};
 use crate::exit;
 use crate::firewall::{Backends, Firewall, What};
 use crate::journal::{Entry, Journal, Record, Recovered};
@@ -170,6 +170,20 @@ pub fn load(options: &Options) -> Result<(Config, Vec<String>), Vec<String>> {
     Ok((config, warnings))
 }
 
+/// Whether this system can confine the listener as the configuration asks.
+///
+/// # Errors
+/// What is lacking.
+pub(super) fn confinable(config: &Config) -> Result<(), String> {
+    match sandbox::lacking().first() {
+        Some(lacking) if config.confine == Confine::Required => Err(format!(
+            "confine: the listener cannot be confined here: {lacking}; confine = \"try\" listens \
+             all the same"
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Where log lines go: under a knockd.conf it may be two places at once.
 pub(super) fn log_to(options: &Options, config: &Config) -> Vec<LogTo> {
     let Some(said) = &config.knockd else {
@@ -210,13 +224,14 @@ impl Monitor {
             status: exit::CONFIG,
         })?;
         let user = Unprivileged::of(&config).map_err(|e| not(exit::CONFIG, e))?;
+        confinable(&config).map_err(|e| not(exit::UNAVAILABLE, e))?;
         let executable = Executable::open().map_err(os("our own executable"))?;
         let signals = Signals::catch().map_err(os("signals"))?;
 
         let directory = config.state.clone();
         files::private_directory(&directory).map_err(|e| not(exit::CONFIG, e.to_string()))?;
         let lock = lock(&directory, &config.control)?;
-        empty(&directory.join("empty")).map_err(os("the listener's root directory"))?;
+        empty(&directory.join(state::EMPTY)).map_err(os("the listener's root directory"))?;
         let server = Server::open(&config.control).map_err(|e| {
             not(
                 exit::UNAVAILABLE,

@@ -23,6 +23,8 @@ fn double(generation: u32) -> (Listener, UnixStream) {
         to: Vec::new(),
         started: NOW,
         hello: false,
+        confine: Confine::Required,
+        layers: Layers::default(),
         ready: false,
         leave_by: None,
         listening: 0,
@@ -37,6 +39,8 @@ fn none() -> Listeners {
 
 fn ready(to: &mut UnixStream, interfaces: u64) {
     to.write_all(&Event::Hello(VERSION).encode()).unwrap();
+    to.write_all(&Event::Confined(Layers::ALL).encode())
+        .unwrap();
     to.write_all(&Event::Ready(interfaces).encode()).unwrap();
 }
 

@@ -222,12 +222,17 @@ impl<'h> Daemon<'h> {
 
     /// Starts posternd.
     pub fn spawn(&mut self) {
+        self.spawn_as(self.command());
+    }
+
+    /// Starts posternd by a command line of the caller's.
+    pub fn spawn_as(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "it runs");
         let stderr = fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("stderr"));
-        let child = self.command().stderr(stderr.unwrap()).spawn().unwrap();
+        let child = command.stderr(stderr.unwrap()).spawn().unwrap();
         self.child = Some(child);
     }
 
