@@ -83,6 +83,10 @@ struct List {
     lines: Lines,
 }
 
+/// The one-time lists of a configuration as they stood when another took its place, by door and
+/// knock: for what is knocked at listeners that have not left.
+pub struct FormerLists(HashMap<(String, u16), List>);
+
 /// A configuration in force.
 pub struct Doors {
     /// As it was read.
@@ -213,6 +217,27 @@ impl Doors {
     /// Whether this knock's steps come from a one-time list.
     pub fn is_one_time(&self, door: u16, knock: u16) -> bool {
         self.lists.contains_key(&(door, knock))
+    }
+
+    /// The one-time lists as they stand.
+    pub fn lists(&self) -> FormerLists {
+        let lists = self.lists.iter().filter_map(|((door, knock), list)| {
+            let name = self.get(*door)?.name.clone();
+            Some(((name, *knock), list.clone()))
+        });
+        FormerLists(lists.collect())
+    }
+
+    /// Where the list of a knock at this door stands now, if this line was in force and is the
+    /// same still.
+    pub fn still(&self, former: &FormerLists, door: u16, knock: u16, line: u32) -> Option<u16> {
+        let name = self.get(door)?.name.clone();
+        let before = former.0.get(&(name, knock))?;
+        let in_force = before.lines.iter().find(|(n, _)| *n == line)?;
+        let same = |list: &List| list.path == before.path && list.lines.first() == Some(in_force);
+        let mut here = self.lists.iter().filter(|((d, _), _)| *d == door);
+        here.find(|(_, list)| same(list))
+            .map(|((_, knock), _)| *knock)
     }
 
     /// Marks the line as used, in the file first. What then stands in force must go to the

@@ -23,6 +23,8 @@ use crate::time::Time;
 
 /// Frames taken from one interface before the others and the monitor have their turn.
 const TURN: usize = 512;
+/// One that leaves hears out what its captures hold, for so long at most.
+const LEAVING: Duration = Duration::from_secs(1);
 /// Events for the log alone: so many a second, and no more than this saved up.
 const TOLD_PER_SECOND: u64 = 64;
 /// Bytes waiting for the monitor beyond which events for the log, and figures, are dropped.
@@ -62,6 +64,8 @@ struct Listener {
     knocks: Knocks,
     outcomes: Vec<Outcome>,
     draining: bool,
+    /// Since when it has been leaving, while it still hears what came before.
+    leaving: Option<Time>,
     packets: u64,
     /// Dropped by captures that are gone.
     dropped: u64,
@@ -149,6 +153,7 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
         knocks,
         outcomes: Vec::new(),
         draining: false,
+        leaving: None,
         packets: 0,
         dropped: 0,
         counted: Counted::default(),
@@ -181,6 +186,14 @@ impl Listener {
             more = false;
             for n in 0..self.captures.len() {
                 more |= self.take_turn(n, now);
+            }
+            // What waits here may have come before the successor listened.
+            if let Some(since) = self.leaving
+                && (!more || now.since(since) >= LEAVING)
+            {
+                self.leaving = None;
+                self.knocks.admit_no_more();
+                self.draining = true;
             }
             self.advance(|knocks, out| knocks.expire(now, out));
             if self.draining && self.knocks.counters().held == 0 {
@@ -238,10 +251,7 @@ impl Listener {
             match down {
                 Down::Setup(_) => return Err(io::Error::other("set up twice")),
                 Down::Addresses(addresses) => self.ours = addresses.into_iter().collect(),
-                Down::Drain => {
-                    self.knocks.admit_no_more();
-                    self.draining = true;
-                }
+                Down::Drain => self.leaving = Some(clock::now()),
             }
         }
         Ok(())

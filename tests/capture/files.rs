@@ -160,6 +160,49 @@ fn every_link_type_and_format() {
     }
 }
 
+/// A file whose records hold the frame cut at every length, as a snaplen does.
+fn cut_everywhere(linktype: u32, frame: &[u8]) -> Vec<u8> {
+    let mut out = pcap(MICROS, linktype, 123_456, &[], false);
+    out.truncate(24);
+    for n in 0..=frame.len() {
+        for word in [1_700_000_000, 123_456, n as u32, frame.len() as u32] {
+            out.extend(u32::to_le_bytes(word));
+        }
+        out.extend(&frame[..n]);
+    }
+    out
+}
+
+#[test]
+fn frames_of_every_link_type_cut_at_every_length() {
+    for (linktype, frame, link) in kinds() {
+        let found = read(&cut_everywhere(linktype.into(), &frame)).unwrap();
+        // UDP is known by its first six bytes.
+        let needed = frame.len() - 2;
+        let expected = "nothing\n".repeat(needed) + &LINE.repeat(3);
+        assert_eq!(found, format!("{link:?}\n{expected}"), "{linktype}");
+    }
+}
+
+/// What tcpdump captured, cut at every length: each is the arrival it is whole, or none.
+#[test]
+fn real_frames_cut_at_every_length() {
+    let mut cuts = 0;
+    for name in ["ethernet", "ethernet-short", "cooked", "cooked2"] {
+        let mut file = File::open(&shipped(&format!("{name}.pcap"))).unwrap();
+        let link = file.link();
+        while let Some(frame) = file.next_frame().unwrap() {
+            let whole = parse(frame.time, link, frame.bytes);
+            for n in 0..frame.bytes.len() {
+                let cut = parse(frame.time, link, &frame.bytes[..n]);
+                assert!(cut.is_none() || cut == whole, "{name}: {n} of {frame:?}");
+                cuts += 1;
+            }
+        }
+    }
+    assert!(cuts > 1000, "{cuts}");
+}
+
 #[test]
 fn a_link_type_that_is_not_supported() {
     let found = read(&pcap(MICROS, 105, 0, &PACKET, false));

@@ -273,6 +273,74 @@ fn tagged_frames_arrive() {
     assert_eq!(seen(&arrivals(&mut live, 12)), expected);
 }
 
+/// An IPv6 frame of UDP from ::7 to ::1 behind a destination options header of `8 * units`
+/// bytes, with 1,000 bytes of payload.
+fn long_frame(port: u16, units: u8) -> Vec<u8> {
+    let mut out = vec![0xff; 6];
+    out.extend([2, 0, 0, 0, 0, 7, 0x86, 0xdd, 0x60, 0, 0, 0]);
+    let options = 8 * usize::from(units);
+    out.extend(((options + 1008) as u16).to_be_bytes());
+    out.extend([60, 64]);
+    for address in [THERE.1, HERE.1] {
+        let IpAddr::V6(address) = address else {
+            panic!()
+        };
+        out.extend(address.octets());
+    }
+    let start = out.len();
+    out.extend([17, units - 1, 1, 0]);
+    out.resize(start + options, 0);
+    let [high, low] = port.to_be_bytes();
+    out.extend([
+        0x9c,
+        0x40,
+        high,
+        low,
+        1008u16.to_be_bytes()[0],
+        1008u16.to_be_bytes()[1],
+        0,
+        0,
+    ]);
+    out.resize(out.len() + 1000, 0x55);
+    out
+}
+
+/// Of each frame 256 bytes are kept, of which 54 are Ethernet's and IPv6's and 6 must be UDP's.
+#[test]
+fn frames_longer_than_what_is_kept() {
+    let net = Net::new();
+    let mut live = Live::open("here", &filter()).unwrap();
+    let frames: Vec<Vec<u8>> = (1..=30).map(|units| long_frame(2912, units)).collect();
+    net.inject(&frames);
+    net.inject(&[frame(&[], 17, 2912, 0)]);
+    let mut whole = 0;
+    let mut cut = 0;
+    let end = Instant::now() + LIMIT;
+    'all: loop {
+        while let Some(frame) = live.next_frame().unwrap() {
+            if frame.bytes.len() < 256 {
+                match parse(frame.time, Link::Ethernet, frame.bytes) {
+                    Some(a) if a.source == THERE.0 => break 'all,
+                    other => assert_eq!(other, None, "a stray"),
+                }
+                continue;
+            }
+            assert_eq!(frame.bytes.len(), 256);
+            match parse(frame.time, Link::Ethernet, frame.bytes) {
+                Some(a) => {
+                    assert_eq!(seen(&[a]), [Seen(THERE.1, HERE.1, udp(2912))]);
+                    whole += 1;
+                }
+                None => cut += 1,
+            }
+        }
+        assert!(Instant::now() < end, "{whole} and {cut}");
+        wait(&live, end);
+    }
+    // 8 * 24 bytes of options leave 10.
+    assert_eq!((whole, cut), (24, 6));
+}
+
 /// Frames that pass unasked: the kernel's own reports of multicast listeners begin with
 /// hop-by-hop options, which the filter leaves to the parser.
 const STRAY: u64 = 20;

@@ -177,6 +177,129 @@ fn pf_from_knock_to_unguard() {
     drop(before);
 }
 
+/// A door of the administrator's table.
+fn named(table: &str) -> Door {
+    let lines = format!("table = {table:?}\nopen_for = \"1h\"");
+    Door::new("ssh").with(&lines).to(&STEPS)
+}
+
+/// Reloads with this door on these interfaces; whoever is let in stays so, until the same time,
+/// and a knock that was begun before opens as the door is now.
+fn changed(net: &Net, daemon: &mut Daemon, interfaces: &str, door: Door) {
+    let [client, other] = &net.clients[..] else {
+        panic!()
+    };
+    let before = daemon.lease("ssh", client.v4).unwrap();
+    other.knock(net.server.v4, &STEPS[..2]);
+    daemon.set("interface", interfaces);
+    daemon.configure(&[door]);
+    daemon.reload();
+    other.knock(net.server.v4, &STEPS[2..]);
+    daemon.wait_lease("ssh", other.v4);
+    assert_eq!(daemon.lease("ssh", client.v4).unwrap().until, before.until);
+}
+
+#[test]
+fn ipfw_doors_change_the_way_they_let_in_at_a_reload() {
+    let net = Net::new(2);
+    let ipfw = Filter::install(&net, "ipfw");
+    let [client, other] = &net.clients[..] else {
+        panic!()
+    };
+    net.plug(&net.server, "eth1");
+    net.server.run("sysctl -q net.ipv4.conf.all.arp_ignore=1");
+    for table in ["friends", "guests"] {
+        ipfw.says(&format!("table {table} create type addr"));
+        ipfw.says(&format!("table {table} add 192.0.2.1"));
+    }
+    let both = [client, other].map(|c| format!("{}/32 ", c.v4));
+    let has_both = |text: &str| both.iter().all(|who| text.contains(who));
+    let rules = |words: &str| {
+        let all = ipfw.says("list");
+        let ours = all.lines().filter(|line| line.contains("// postern"));
+        let (with, without): (Vec<_>, Vec<_>) = ours.partition(|line| line.contains(words));
+        (with.len(), without.len())
+    };
+    let doors = [door("rule = 101\nguard = 102")];
+    let mut daemon = start(&net, "ipfw", &doors);
+    client.knock(net.server.v4, &STEPS);
+    daemon.wait_lease("ssh", client.v4);
+    assert_eq!(rules("recv eth0"), (3, 0));
+
+    let one = "\"eth0\"";
+    changed(
+        &net,
+        &mut daemon,
+        one,
+        door("rules = \"101-103\"\nguard = 110"),
+    );
+    assert_eq!(rules("until"), (2, 2), "{}", ipfw.says("list"));
+    assert!(!ipfw.says("table all list").contains("postern_ssh"));
+
+    changed(&net, &mut daemon, one, named("friends"));
+    assert_eq!(rules(""), (0, 0), "{}", ipfw.says("list"));
+    assert!(has_both(&ipfw.says("table friends list")));
+    changed(&net, &mut daemon, one, named("guests"));
+    assert_eq!(ipfw.says("table friends list"), "192.0.2.1/32 0\n");
+    assert!(has_both(&ipfw.says("table guests list")));
+
+    let two = "[\"eth0\", \"eth1\"]";
+    let here = door("rule = 101\nguard = 102\non = [\"eth0\"]");
+    changed(&net, &mut daemon, two, here);
+    assert_eq!(ipfw.says("table guests list"), "192.0.2.1/32 0\n");
+    assert!(has_both(&ipfw.says("table postern_ssh list")));
+    assert_eq!(rules("recv eth0"), (3, 0), "{}", ipfw.says("list"));
+    changed(&net, &mut daemon, two, door("rule = 101\nguard = 102"));
+    assert_ne!(rules("eth1").0, 0, "{}", ipfw.says("list"));
+    assert!(has_both(&ipfw.says("table postern_ssh list")));
+}
+
+#[test]
+fn pf_doors_change_the_way_they_let_in_at_a_reload() {
+    let net = Net::new(2);
+    let pf = Filter::install(&net, "pfctl");
+    let [client, other] = &net.clients[..] else {
+        panic!()
+    };
+    net.plug(&net.server, "eth1");
+    net.server.run("sysctl -q net.ipv4.conf.all.arp_ignore=1");
+    for table in ["friends", "guests"] {
+        pf.says(&format!("-t {table} -T add 192.0.2.1"));
+    }
+    let shows = |table: &str| pf.says(&format!("{table} -T show"));
+    let has_both = |text: &str| {
+        [client, other]
+            .iter()
+            .all(|c| text.contains(&c.v4.to_string()))
+    };
+    let rules = || pf.says("-a postern -s rules");
+    let mut daemon = start(&net, "pf", &[door("guard = true")]);
+    client.knock(net.server.v4, &STEPS);
+    daemon.wait_lease("ssh", client.v4);
+
+    let one = "\"eth0\"";
+    changed(&net, &mut daemon, one, named("friends"));
+    assert_eq!(rules(), "");
+    assert!(has_both(&shows("-t friends")));
+    changed(&net, &mut daemon, one, named("guests"));
+    assert_eq!(shows("-t friends"), "   192.0.2.1\n");
+    assert!(has_both(&shows("-t guests")));
+
+    let two = "[\"eth0\", \"eth1\"]";
+    changed(
+        &net,
+        &mut daemon,
+        two,
+        door("guard = true\non = [\"eth0\"]"),
+    );
+    assert_eq!(shows("-t guests"), "   192.0.2.1\n");
+    assert!(has_both(&shows("-a postern -t door_ssh")));
+    assert!(!rules().contains("eth1"), "{}", rules());
+    changed(&net, &mut daemon, two, door("guard = true"));
+    assert!(rules().contains("eth1"), "{}", rules());
+    assert!(has_both(&shows("-a postern -t door_ssh")));
+}
+
 /// The packet filter's table has no clock: without a daemon reap ends what is overdue.
 #[test]
 fn reap_ends_what_is_overdue_in_ipfw_and_pf() {

@@ -30,6 +30,7 @@ mod secrets;
 mod sessions;
 mod survival;
 mod trial;
+mod waiting;
 
 use harness::Door;
 

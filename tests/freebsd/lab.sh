@@ -339,3 +339,28 @@ hang_up() {
 logged() {
     wait_for 20 "the log says: $1" grep -F -e "$1" "$work/log"
 }
+
+# said_once TEXT: the log tells of it, and does not again when posternd has looked twice more, as
+# it does every ten seconds.
+said_once() {
+    logged "$1"
+    wait_for 60 "posternd has looked around since" past $(($(date +%s) + 22))
+    same "lines of the log with: $1" 1 "$(grep -c -F -e "$1" "$work/log")"
+}
+
+# rc_d SCRIPT COMMAND SETTINGS: runs a script of the base system's rc.d on the server, with the
+# defaults of rc.conf and these settings. rc.subr and rc.firewall take the host's own rc.conf for
+# read: _rc_conf_loaded, source_rc_confs_defined.
+rc_d() {
+    local file
+    [ -r "/etc/rc.d/$1" ] || skip "there is no /etc/rc.d/$1"
+    for file in "/etc/rc.conf.d/$1" "/usr/local/etc/rc.conf.d/$1"; do
+        [ ! -e "$file" ] || skip "the host's $file would be read"
+    done
+    # shellcheck disable=SC2016 # the shell there expands it
+    must srv env source_rc_confs_defined=yes _rc_conf_loaded=true sh -c '
+        set -a
+        . /etc/defaults/rc.conf
+        eval "$3"
+        exec sh "/etc/rc.d/$1" "one$2"' rc_d "$1" "$2" "$3"
+}

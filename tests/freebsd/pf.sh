@@ -245,7 +245,53 @@ pf_reload() {
     pf_as_before
 }
 
-# What `service pf restart` does; the script itself would take the host's pf.conf.
+# The script itself, in the jail: pf forgets its rules and all states.
+pf_service() {
+    pf_begun
+    rc_d pf restart "pf_enable=YES pf_rules=$work/pf.conf"
+    pf_as_before
+    rc_d pf reload "pf_enable=YES pf_rules=$work/pf.conf"
+    pf_as_before
+}
+
+pf_stopped() {
+    pf_begun
+    rc_d pf stop "pf_enable=YES pf_rules=$work/pf.conf"
+    said_once "pf is disabled"
+    rc_d pf start "pf_enable=YES pf_rules=$work/pf.conf"
+    pf_as_before
+}
+
+# The main rules go, and with them the line that names our anchor: that is the administrator's,
+# and is asked for.
+pf_flush_all() {
+    pf_begun
+    must srv pfctl -q -F all
+    said_once 'pf.conf has no anchor "postern"'
+    goes_on first
+    pf_load
+    pf_as_before
+}
+
+# Our anchor with its tables.
+pf_flush_anchor() {
+    pf_begun
+    must srv pfctl -q -a postern -F all
+    pf_as_before
+    said_once 'anchor postern was gone'
+    goes_on first
+}
+
+# One that comes before the daemon has looked by itself.
+pf_at_grant() {
+    pf_begun
+    must srv pfctl -q -a postern -F all
+    knock $friend6
+    opens $friend6
+    pf_as_before
+}
+
+# What a restart does, step by step.
 pf_restart() {
     pf_begun
     must srv pfctl -q -d
@@ -328,7 +374,12 @@ it "pf: always" pf_always
 it "pf: connections = 1" pf_connections
 it "pf: a table of the administrator's" pf_own_table
 it "pf: pf.conf loaded again" pf_reload
-it "pf: a restart" pf_restart
+it "pf: a restart, step by step" pf_restart
+it "pf: service pf restart and reload" pf_service
+it "pf: service pf stop, said once, and start" pf_stopped
+it "pf: pfctl -F all: the anchor's line is asked for, once" pf_flush_all
+it "pf: pfctl -a postern -F all: all is made anew, said once" pf_flush_anchor
+it "pf: the anchor flushed: all is made anew before a knock is acted on" pf_at_grant
 it "pf: anchor and table flushed" pf_flush
 it "pf: a flush of all states leaves the session" pf_flush_states
 it "pf: posternd killed and started again" pf_crash

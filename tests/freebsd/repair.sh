@@ -40,7 +40,49 @@ repair_set_31() {
     begun
     must srv ipfw -q delete set 31
     as_before
-    logged "firewall: "
+    said_once 'rule 00102 "postern: guard" was gone'
+    goes_on first
+}
+
+# ipfw -f flush spares set 31; whoever wants all of it gone does both, and the tables as well.
+repair_flush_all() {
+    begun
+    must srv sh -c 'ipfw -q -f flush; ipfw -q delete set 31; ipfw -q table all destroy
+        ipfw -q add 65000 allow ip from any to any'
+    as_before
+    said_once 'table postern_ssh was gone'
+    goes_on first
+}
+
+# Knocks that come while somebody flushes open all the same.
+repair_flush_knocks() {
+    begun
+    for _ in 1 2 3; do
+        must srv sh -c 'ipfw -q -f flush; ipfw -q delete set 31
+            ipfw -q add 65000 allow ip from any to any'
+        knock $friend6
+        lists pass running guard
+        wait_for 30 "$friend6 is in table postern_ssh" in_table postern_ssh "$friend6/128 "
+        opens $friend6
+        kept_out $stranger6
+        must ctl close $friend6
+        shut $friend6
+    done
+    as_before
+}
+
+# The script itself, in the jail.
+repair_service() {
+    [ -r /etc/rc.firewall ] || skip "there is no /etc/rc.firewall"
+    begun
+    rc_d ipfw restart 'firewall_enable=YES firewall_type=open firewall_quiet=YES'
+    must says '65000 allow ip from any to any' srv ipfw list
+    must says '00100 allow ip from any to any via lo0' srv ipfw list
+    as_before
+    rc_d ipfw stop 'firewall_enable=YES'
+    must connects $stranger4
+    rc_d ipfw start 'firewall_enable=YES firewall_type=open firewall_quiet=YES'
+    as_before
 }
 
 # One that comes before the daemon has looked by itself.
@@ -146,9 +188,12 @@ repair_tables_sets() {
 
 it "ipfw: a flush leaves door and session" repair_flush
 it "ipfw: a flush that takes all states leaves the session" repair_flush_states
-it "ipfw: set 31 deleted: all is made anew" repair_set_31
+it "ipfw: set 31 deleted: all is made anew, said once" repair_set_31
+it "ipfw: everything flushed, deleted, destroyed: all is made anew, said once" repair_flush_all
+it "ipfw: knocks while somebody flushes" repair_flush_knocks
 it "ipfw: set 31 deleted: all is made anew before a knock is acted on" repair_at_grant
 it "ipfw: rc.firewall, as a restart runs it" repair_restart
+it "ipfw: service ipfw restart, stop and start" repair_service
 it "ipfw: a guard deleted, a table flushed, a stranger's entry" repair_guard
 it "ipfw: somebody else's rules in set 31 stay" repair_stranger
 it "ipfw: posternd killed and started again: no rule is touched" repair_crash

@@ -53,7 +53,7 @@ impl Monitor {
             self.refused += 1;
             return self.say_refused(name, k.address, now, &why);
         }
-        if self.listeners.draining() || self.listeners.changing() || self.renew {
+        if self.several || self.renew {
             self.recent.tell(opening, k.line, k.generation, now);
         }
         *self.granted.entry(name.to_owned()).or_default() += 1;
@@ -79,13 +79,16 @@ impl Monitor {
 
     /// Spends a line of a one-time list, or says why it does not let anybody in.
     fn spend(&mut self, door: u16, k: &Knocked) -> Result<(), String> {
-        // Before the configuration came in force another list may have had this place.
-        let spent = if k.generation >= self.loaded {
-            self.doors.spend(door, k.knock, k.line)
+        let knock = if k.generation >= self.loaded {
+            Some(k.knock)
         } else {
-            Err(NotSpent::NotInForce)
+            // Before this configuration came in force another list may have had this place.
+            let mut former = self.former.iter().rev();
+            let former = former.find(|(loaded, _)| *loaded <= k.generation);
+            former.and_then(|(_, lists)| self.doors.still(lists, door, k.knock, k.line))
         };
-        match spent {
+        let spent = knock.map(|knock| self.doors.spend(door, knock, k.line));
+        match spent.unwrap_or(Err(NotSpent::NotInForce)) {
             Ok(told) => {
                 if let Some(told) = told {
                     self.log.line(Level::Warning, &told);

@@ -1,14 +1,11 @@
 //! Listeners and interfaces: who listens where, and what is heard.
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::time::Duration;
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Monitor;
 use crate::daemon::log::{Level, Of};
-use crate::daemon::supervise::News;
+use crate::daemon::supervise::{Listeners, News};
 use crate::daemon::wire::{Down, Event, Setup};
 use crate::daemon::{addresses, sandbox, state};
 use crate::knock::Watch;
@@ -20,6 +17,10 @@ const ATTEMPTS: usize = 1 << 20;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to open an interface that is there.
 const LONGEST_LOOK: Duration = Duration::from_secs(30);
+/// The shortest between two, however often interfaces come and go.
+const SOONEST: Duration = Duration::from_millis(250);
+/// However often interfaces and addresses change, they are looked at no more often.
+const PACE: Duration = Duration::from_millis(50);
 
 impl Monitor {
     pub(super) fn start_listener(&mut self, now: Time) {
@@ -70,9 +71,17 @@ impl Monitor {
     pub(super) fn listen(&mut self, now: Time) {
         let mut news = Vec::new();
         let drain = self.doors.longest_attempt() + Duration::from_secs(1);
+        let several = |l: &Listeners| l.draining() || l.changing();
+        // One that has left by now may still have spoken.
+        self.several = several(&self.listeners);
         self.listeners.read(now, drain, &mut news);
+        self.several |= several(&self.listeners);
         self.hear(news, now);
         self.recent.forget(now);
+        // Nobody is left, or about to give way, who was started before the last reload.
+        if !self.renew && self.listeners.next_deadline().is_none() {
+            self.former.clear();
+        }
     }
 
     pub(super) fn hear(&mut self, news: Vec<News>, now: Time) {
@@ -87,13 +96,12 @@ impl Monitor {
                     let text = format!("the listener is not confined: {text}");
                     self.say_of_listener(Of::Troubles, "confinement", &text, now);
                 }
-                News::Lost(interface) => {
-                    let text = format!("{interface}: went away; waiting for it");
-                    self.log.of_listener(Of::Lives, Level::Warning, now, &text);
-                    // At once, but for a listener that makes a habit of it.
-                    let at = now.max(self.looked_at + LOOK_EVERY);
-                    self.look = Some((at, LOOK_EVERY));
+                // One that leaves may lose what the one in charge has.
+                News::Lost(interface) if self.listeners.missing().contains(&interface) => {
+                    self.say_gone(&interface, now);
+                    self.look = Some((now.max(self.sought + SOONEST), LOOK_EVERY));
                 }
+                News::Lost(_) => {}
                 News::Died(generation, why) => {
                     let text = format!("the listener is gone ({why}); starting it again");
                     self.say_of_listener(Of::Lives, "listener", &text, now);
@@ -140,48 +148,78 @@ impl Monitor {
             self.said.remove("trouble");
             self.look = None;
         } else {
-            let (at, pause) = self.look.unwrap_or((now, LOOK_EVERY));
-            self.look = Some((at.max(now) + pause, pause));
+            let pause = self.look.map_or(LOOK_EVERY, |(_, pause)| pause);
+            let look = self.look.filter(|(at, _)| now < *at);
+            self.look = Some(look.unwrap_or((now + pause, pause)));
         }
         self.answer_reloads(generation, None);
     }
 
+    /// When [`Monitor::follow_interfaces`] has something to do, whatever word comes.
+    pub(super) fn next_look(&self) -> Option<Time> {
+        let blind = self.watcher.fd().is_none();
+        let reopen = blind.then_some(self.followed + LOOK_EVERY);
+        let look = self.look.map(|(at, _)| at);
+        [self.word_at, look, reopen].into_iter().flatten().min()
+    }
+
     pub(super) fn follow_interfaces(&mut self, now: Time) {
-        let mut word = [PollFd::new(self.watcher.as_fd(), PollFlags::POLLIN)];
-        let changed = poll(&mut word, PollTimeout::ZERO).is_ok_and(|n| n > 0);
-        let looking = self.look.is_some_and(|(at, _)| at <= now);
-        if !changed && !looking {
+        if self.word_at.is_none() && self.watcher.has_word() {
+            self.word_at = Some(now.max(self.followed + PACE));
+        }
+        if self.next_look().is_none_or(|at| now < at) {
             return;
         }
+        let looking = self.look.is_some_and(|(at, _)| at <= now);
+        (self.word_at, self.followed) = (None, now);
         self.watcher.clear();
+        let (at, pause) = self.look.unwrap_or((now, LOOK_EVERY));
         let Ok(interfaces) = addresses::read() else {
+            self.look = Some((now + LOOK_EVERY, pause));
             return;
         };
-        let changed = interfaces.addresses != self.interfaces.addresses;
-        let appeared = interfaces
-            .up
-            .difference(&self.interfaces.up)
-            .next()
-            .is_some();
-        self.interfaces = interfaces;
-        if changed {
+        let before = std::mem::replace(&mut self.interfaces, interfaces);
+        let interfaces = &self.interfaces;
+        let missing = self.listeners.missing();
+        let come = missing.iter().any(|i| interfaces.has_come_up(i, &before));
+        let there = missing.iter().any(|i| interfaces.up.contains(i));
+        let all = self.doors.config.interfaces.iter();
+        let renamed = all.filter(|i| !missing.contains(i) && interfaces.was_renamed(i, &before));
+        let renamed: Vec<String> = renamed.cloned().collect();
+        if before.addresses != self.interfaces.addresses {
             self.listeners.tell(&Down::Addresses(self.addresses()));
         }
-        let missing = self.listeners.missing();
-        if missing.is_empty() || self.listeners.changing() {
-            return;
+        for interface in &renamed {
+            self.say_gone(interface, now);
         }
-        // One that is there but could not be opened is tried again, with pauses that grow.
-        if missing.iter().any(|name| self.interfaces.up.contains(name)) && (looking || appeared) {
-            let pause = match self.look {
-                Some((_, pause)) if !appeared => (pause * 2).min(LONGEST_LOOK),
-                _ => LOOK_EVERY,
-            };
-            self.look = Some((now + pause, pause));
-            self.looked_at = now;
-            self.renew();
-        } else {
+        if missing.is_empty() {
+            self.look = None;
+        } else if !there {
             self.look = Some((now + LOOK_EVERY, LOOK_EVERY));
+        } else if come || looking {
+            // One that is there but could not be opened is tried again, with pauses that grow.
+            let pause = if come { LOOK_EVERY } else { pause };
+            let soonest = self.sought + SOONEST;
+            if now < soonest {
+                self.look = Some((soonest, pause));
+            } else if self.listeners.changing() && !come {
+                self.look = Some((now + LOOK_EVERY, pause));
+            } else {
+                let next = (pause * 2).min(LONGEST_LOOK);
+                self.look = Some((now + pause, next));
+                self.sought = now;
+                self.renew();
+            }
+        } else {
+            self.look = Some((at, pause));
         }
+        if !renamed.is_empty() {
+            self.renew();
+        }
+    }
+
+    fn say_gone(&mut self, interface: &str, now: Time) {
+        let text = format!("{interface}: went away; waiting for it");
+        self.log.of_listener(Of::Lives, Level::Warning, now, &text);
     }
 }

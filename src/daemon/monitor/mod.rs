@@ -23,7 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::addresses::{Interfaces, Watcher};
 use super::clock::{self, Alarm};
-use super::doors::Doors;
+use super::doors::{Doors, FormerLists};
 use super::knockd_as;
 use super::log::{About, Level, Log};
 use super::recovery::openings;
@@ -43,6 +43,8 @@ use trials::Guards;
 
 /// How often it is looked whether our rules stand.
 const UPHOLD_EVERY: Duration = Duration::from_secs(10);
+/// How often it is said that the same is mended at every look.
+const MENDED_AGAIN: Duration = Duration::from_secs(600);
 /// How long commands that still run are waited for when the daemon stops.
 const STOP_IN: Duration = Duration::from_secs(5);
 
@@ -72,6 +74,9 @@ struct Monitor {
     generation: u32,
     /// The generation that the configuration in force came with.
     loaded: u32,
+    /// The one-time lists of configurations before it whose listeners may still speak, by the
+    /// generation that each came with.
+    former: Vec<(u32, FormerLists)>,
     user: Unprivileged,
     log: Log,
     journal: Journal,
@@ -84,13 +89,21 @@ struct Monitor {
     closing: HashMap<Opening, Why>,
     recent: Recent,
     listeners: Listeners,
+    /// More than one of them may have heard what is told now.
+    several: bool,
     /// The listener wants starting with what is in force now.
     renew: bool,
     /// When to look for missing interfaces next, and how long to wait after that.
     look: Option<(Time, Duration)>,
-    /// When a listener was last started for a missing interface's sake.
-    looked_at: Time,
+    /// When a listener was started last for interfaces that had come.
+    sought: Time,
+    /// When interfaces and addresses were looked at last.
+    followed: Time,
+    /// Word of interfaces has come, and is heeded then.
+    word_at: Option<Time>,
     said: HashMap<String, String>,
+    /// What was mended at the last look, and when that was said.
+    mended: HashMap<String, Time>,
     /// It has been said that an interface is listened to.
     heard_once: bool,
     watcher: Watcher,
@@ -148,7 +161,7 @@ impl Monitor {
             self.leases.next_end(),
             self.listeners.next_deadline(),
             self.server.next_deadline(),
-            self.look.map(|(at, _)| at),
+            self.next_look(),
             self.guards.next(self.leases.next_end().is_some()),
             Some(self.uphold_at),
         ];
@@ -158,9 +171,10 @@ impl Monitor {
             wake.into_iter().flatten().min()
         };
         let timeout = self.alarm.set(wake.unwrap_or(now));
-        let always = [self.signals.wake.as_fd(), self.watcher.as_fd()];
-        let fds: Vec<(BorrowedFd, bool)> = always
+        let watcher = self.watcher.fd().filter(|_| self.word_at.is_none());
+        let fds: Vec<(BorrowedFd, bool)> = [self.signals.wake.as_fd()]
             .into_iter()
+            .chain(watcher)
             .chain(self.alarm.fd())
             .chain(self.firewall.wake_fd())
             .map(|fd| (fd, false))
@@ -218,9 +232,21 @@ impl Monitor {
     }
 
     pub(super) fn say_upkeep(&mut self, upkeep: &Upkeep) {
-        for mended in &upkeep.mended {
-            self.log
-                .line(Level::Warning, &format!("firewall: {mended}"));
+        // Whoever takes the same away again and again is told of once in a while. Behind the
+        // last colon stands which addresses, or what was done.
+        let now = clock::now();
+        let mut before = std::mem::take(&mut self.mended);
+        for line in &upkeep.mended {
+            let (what, _) = line.rsplit_once(": ").unwrap_or((line, ""));
+            if self.mended.contains_key(what) {
+                continue;
+            }
+            let said = before.remove(what);
+            let said = said.filter(|at| now.since(*at) < MENDED_AGAIN);
+            if said.is_none() {
+                self.log.line(Level::Warning, &format!("firewall: {line}"));
+            }
+            self.mended.insert(what.to_owned(), said.unwrap_or(now));
         }
         if upkeep.strangers.is_empty() {
             self.said.remove("strangers");

@@ -71,9 +71,12 @@ impl Recent {
         }
     }
 
-    /// The doors have other places now.
-    pub(super) fn clear(&mut self) {
-        self.grants.clear();
+    /// The doors have other places now, or none.
+    pub(super) fn moved(&mut self, to: impl Fn(Opening) -> Option<Opening>) {
+        let grants = self.grants.drain();
+        self.grants = grants
+            .filter_map(|((opening, line), grants)| Some(((to(opening)?, line), grants)))
+            .collect();
     }
 }
 

@@ -113,7 +113,8 @@ impl Monitor {
         self.broken = broken.filter_map(|(o, e)| Some((moved(o)?, e))).collect();
         let closing = self.closing.drain();
         self.closing = closing.filter_map(|(o, w)| Some((moved(o)?, w))).collect();
-        self.recent.clear();
+        self.recent.moved(moved);
+        self.former.push((self.loaded, self.doors.lists()));
         self.doors = doors;
         // Said in the log if it could not be written.
         let _ = self.put_in_force(trials);

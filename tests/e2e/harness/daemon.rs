@@ -223,7 +223,9 @@ impl<'h> Daemon<'h> {
         for door in doors {
             text += &door.to_string();
         }
-        self.write("postern.toml", &text);
+        // Whole at any moment: a reload may be under way.
+        self.write("postern.toml.new", &text);
+        fs::rename(self.path("postern.toml.new"), self.path("postern.toml")).unwrap();
     }
 
     /// Writes a file of mode 0600 in the daemon's directory.

@@ -190,6 +190,13 @@ impl Tun {
         Tun(file)
     }
 
+    /// Gives the interface, which must be down, another type: ARPHRD_ of linux/if_arp.h.
+    pub fn set_type(&self, kind: libc::c_ulong) {
+        // SAFETY: TUNSETLINK takes its argument as a number (linux/drivers/net/tun.c).
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNSETLINK, kind) };
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
+    }
+
     /// Lets a packet arrive.
     pub fn send(&mut self, packet: &[u8]) {
         self.0.write_all(packet).unwrap();
