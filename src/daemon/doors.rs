@@ -12,9 +12,11 @@ use crate::knock::{EVERYWHERE, Watch};
 use crate::lease::Terms;
 use crate::time::Time;
 
-/// Grants that a door takes at once, and earns anew in a second. A flood of grants, forged by
-/// a listener that somebody else has taken over, stays within it and shuts no other door.
+/// Grants that a door takes at once, and how many it earns anew in a second. A flood of grants,
+/// forged by a listener that somebody else has taken over, stays within it, leaves the monitor
+/// time for everything else and shuts no other door.
 const GRANTS: f64 = 1000.0;
+const GRANTS_PER_SECOND: f64 = 100.0;
 
 /// What the listener is to watch for. `in_force` gives the lines of a one-time list that are to
 /// be watched for, by door and knock, and their steps.
@@ -137,7 +139,7 @@ impl Doors {
                 );
             }
         }
-        let allowances = vec![Allowance::new(GRANTS, GRANTS, now); config.doors.len()];
+        let allowances = vec![Allowance::new(GRANTS_PER_SECOND, GRANTS, now); config.doors.len()];
         (
             Doors {
                 config,
@@ -407,8 +409,10 @@ mod tests {
         let (mut doors, _) = doors(Path::new("/nonexistent/list"));
         let granted = |doors: &mut Doors, at| (0..1_000_000).filter(|_| doors.allow(0, at)).count();
         assert_eq!(granted(&mut doors, Time(0)), GRANTS as usize);
-        assert_eq!(granted(&mut doors, Time(100_000)), GRANTS as usize / 10);
-        assert_eq!(granted(&mut doors, Time(9_000_000)), GRANTS as usize);
-        assert!(!doors.allow(1, Time(9_000_000)), "no such door");
+        let second = Time(1_000_000);
+        assert_eq!(granted(&mut doors, second), GRANTS_PER_SECOND as usize);
+        let late = Time(90_000_000);
+        assert_eq!(granted(&mut doors, late), GRANTS as usize);
+        assert!(!doors.allow(1, late), "no such door");
     }
 }

@@ -78,8 +78,8 @@ fn processes(host: &Host) -> Vec<Pid> {
 
 /// So many lines of each kind saved up, so many a second, and those that no listener causes.
 fn log_is_short(daemon: &Daemon, since: Instant) {
-    let most = 3 * 64 + 32 + 25 * (since.elapsed().as_secs() as usize + 1) + 40;
     let lines = daemon.log().lines().count();
+    let most = 3 * 64 + 2 * 32 + 25 * (since.elapsed().as_secs() as usize + 1) + 40;
     assert!(lines <= most, "{lines} lines");
 }
 
@@ -193,7 +193,6 @@ fn silence_keeps_nobody_waiting() {
             daemon.listener() != in_charge && processes(&net.server).len() == HONEST
         });
     }
-    assert_eq!(number(&daemon, "restarts"), 0);
 }
 
 /// In charge, it hears nothing, says nothing and reads nothing.
@@ -326,7 +325,7 @@ fn flood(first: Door, act: &str, grants: u64, most_leases: usize) {
         let all = processes(&net.server);
         assert!(all.len() <= HONEST + 1 + 2 * 16, "{all:?}");
     }
-    eventually("it is over", Duration::from_secs(180), || {
+    eventually("it is over", Duration::from_secs(300), || {
         (told() >= grants).then_some(())
     });
     assert_eq!(told(), grants);
@@ -356,7 +355,7 @@ fn a_million_grants_for_one_address_shut_no_other_door() {
 #[test]
 fn a_flood_of_grants_at_a_command_door_does_not_become_one_of_processes() {
     let slow = Door::starts("ssh", "sleep 1; : %IP%").to(&STEPS);
-    flood(slow, "many 0 200000", 200_000, 0);
+    flood(slow, "many 0 500000", 500_000, 0);
 }
 
 /// One that is never there for long is started again with pauses, whatever it does meanwhile.
@@ -370,8 +369,9 @@ fn dying_at_once_costs_little() {
         kill(daemon.listener(), Signal::SIGKILL).unwrap();
         until("it has died often", || number(&daemon, "restarts") >= 7);
         // At once, then after 0.1, 0.2, 0.4, 0.8, 1.6, 2, 2, ... seconds.
+        let restarts = number(&daemon, "restarts");
         let most = 7 + began.elapsed().as_secs() / 2;
-        assert!(number(&daemon, "restarts") <= most);
+        assert!(restarts <= most, "{restarts} in {:?}", began.elapsed());
         log_is_short(&daemon, began);
         honest_again(&mut daemon, net.client(), &net.server);
     }
@@ -389,11 +389,12 @@ fn losing_interfaces_over_and_over_costs_little() {
         number(&daemon, "generation") >= before + 5
     });
     // One a second, the reload and the first that was not waited for.
-    let most = 3 + began.elapsed().as_secs();
     let made = number(&daemon, "generation") - before;
+    let most = 3 + began.elapsed().as_secs();
     assert!(made <= most, "{made} in {:?}", began.elapsed());
-    // In charge, leaving, killed and not yet gone; the monitor.
-    assert!(processes(&net.server).len() <= 1 + 8 + 8 + 2);
+    // The monitor and what it runs; in charge, on its way, leaving, killed and not yet gone.
+    let all = processes(&net.server);
+    assert!(all.len() <= 2 + 2 + 8 + 8, "{all:?}");
     log_is_short(&daemon, began);
     honest_again(&mut daemon, net.client(), &net.server);
 }
@@ -405,8 +406,7 @@ fn what_it_has_started_goes_with_it() {
     instead(&mut daemon, &["hello", "ready 1", "fork 3", "garbage 64"]);
     until("it has died often", || number(&daemon, "restarts") >= 4);
     // The monitor, one that runs with what it started, and one that has just been killed.
-    let all = processes(&net.server);
-    assert!(all.len() <= 1 + 4 + 4, "{all:?}");
+    until("they are few", || processes(&net.server).len() <= 1 + 4 + 4);
     honest_again(&mut daemon, net.client(), &net.server);
     until("the others are gone", || {
         processes(&net.server).len() == HONEST
@@ -424,7 +424,7 @@ fn one_that_will_not_leave_is_killed_when_the_daemon_stops() {
     kill(daemon.listener(), Signal::SIGTERM).unwrap();
     until("its children run", || processes(&net.server).len() >= 5);
     assert!(daemon.stop().success());
-    assert_eq!(processes(&net.server), []);
+    until("all are gone", || processes(&net.server).is_empty());
 }
 
 /// Where root may not send signals to other users, one that was ended need not leave. Nobody
@@ -453,7 +453,8 @@ fn one_that_cannot_be_killed_stops_nothing() {
     let restarts = number(&daemon, "restarts");
     until("it goes on", || number(&daemon, "restarts") >= restarts + 2);
     let all = processes(&net.server);
-    assert!(all.len() <= 1 + 8, "{all:?}");
+    // The monitor and what it runs, and the eight.
+    assert!(all.len() <= 2 + 8, "{all:?}");
     daemon.listener_does(&["honest"]);
     for pid in all.into_iter().filter(|&pid| pid != daemon.monitor()) {
         kill(pid, Signal::SIGKILL).unwrap();
