@@ -156,8 +156,14 @@ impl Trials {
         let (stored, damaged) = match Stored::read(path) {
             Ok(stored) => (stored, None),
             Err(e) => match Stored::read(&copy_of(path)) {
-                Ok(Some(copy)) => (Some(copy), Some(format!("{e}: its copy is believed"))),
-                _ => (None, Some(format!("{e}: no guard counts as confirmed"))),
+                Ok(Some(copy)) => (
+                    Some(copy),
+                    Some(format!("damaged: {e}: its copy is believed")),
+                ),
+                _ => (
+                    None,
+                    Some(format!("damaged, no guard counts as confirmed: {e}")),
+                ),
             },
         };
         let mut guards = BTreeMap::new();
