@@ -245,6 +245,9 @@ fn another_kind_of_interface_of_the_same_name_is_heard() {
         daemon.reload();
         until("it is missed", || !daemon.listens());
         drop(tun);
+        until("the tunnel is gone", || {
+            !server.run("ip -o link").contains("eth0")
+        });
         net.plug(server, "eth0");
         server.address("add", &own, "eth0");
         client.run("ip neigh flush all");
