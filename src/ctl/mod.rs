@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use nix::sys::stat::{SFlag, fstat};
 use serde::Serialize;
 
 use crate::config::{self, Format};
@@ -204,12 +205,12 @@ fn configured(file: &Path, key: &str) -> Option<PathBuf> {
 /// Secrets go to standard output: says so if that is a file that others can read, as a shell
 /// makes it.
 fn beware_of_readers() {
-    let Ok(output) = fstat(io::stdout()) else {
+    let output = io::stdout().as_fd().try_clone_to_owned();
+    let Ok(output) = output.and_then(|fd| fs::File::from(fd).metadata()) else {
         return;
     };
-    let mode = u32::from(output.st_mode);
-    let file = SFlag::from_bits_truncate(output.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
-    if file && mode & 0o044 != 0 {
+    let mode = output.mode();
+    if output.is_file() && mode & 0o044 != 0 {
         let _ = writeln!(
             io::stderr(),
             "posternctl: secrets go to a file that others can read (mode {:04o}): chmod go-r it",
