@@ -115,6 +115,14 @@ const ROWS: &[Row] = &[
         &[r#""root""#],
     ),
     row(
+        "confine",
+        As(r#""required""#),
+        TOP,
+        &[r#""try""#],
+        &[r#""required""#, r#""try""#],
+        &[r#""no""#],
+    ),
+    row(
         "pidfile",
         Otherwise,
         TOP,
