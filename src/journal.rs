@@ -105,15 +105,7 @@ impl Journal {
     /// # Errors
     /// The system's: it cannot be read or written.
     pub fn open(path: &Path, boot: &str, now: Time) -> io::Result<(Journal, Recovered)> {
-        let mut text = Vec::new();
-        match File::open(path) {
-            Ok(mut file) => _ = file.read_to_end(&mut text)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-        let (live, mut recovered) = read(&text, boot);
-        // Where the boot has no better name than a file that should be gone after it.
-        recovered.rebooted |= live.values().any(|e| Time(e.since) > now);
+        let (live, recovered) = load(path, boot, now)?;
         let file = begin(path, boot, &live)?;
         let mut journal = Journal {
             path: path.to_owned(),
@@ -126,6 +118,15 @@ impl Journal {
         journal.length = journal.file.seek(SeekFrom::End(0))?;
         journal.rewritten = journal.length;
         Ok((journal, recovered))
+    }
+
+    /// What the journal at `path` says, which stays as it is: whoever opens it next is told the
+    /// same.
+    ///
+    /// # Errors
+    /// The system's: it cannot be read.
+    pub fn look(path: &Path, boot: &str, now: Time) -> io::Result<Recovered> {
+        Ok(load(path, boot, now)?.1)
     }
 
     /// Appends records with one write.
@@ -158,6 +159,19 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+fn load(path: &Path, boot: &str, now: Time) -> io::Result<(Live, Recovered)> {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => _ = file.read_to_end(&mut text)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let (live, mut recovered) = read(&text, boot);
+    // Where the boot has no better name than a file that should be gone after it.
+    recovered.rebooted |= live.values().any(|e| Time(e.since) > now);
+    Ok((live, recovered))
 }
 
 fn read(text: &[u8], boot: &str) -> (Live, Recovered) {

@@ -11,6 +11,7 @@ mod control;
 mod crash;
 mod filters;
 mod flood;
+mod guard;
 mod interfaces;
 mod knockd;
 mod leases;

@@ -318,7 +318,7 @@ fn what_takes_root_says_so() {
     crate::harness::chmod(public.path(), 0o755);
     let ctl = public.path().join("posternctl");
     crate::harness::copy_program("posternctl", &ctl);
-    for command in ["confirm", "unguard", "reap"] {
+    for command in ["confirm", "guard", "unguard", "reap"] {
         let mut setpriv = std::process::Command::new("setpriv");
         setpriv.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
         let ran = Ran::of(setpriv.arg(&ctl).args(["-s", "/nonexistent/s", command]));
