@@ -8,12 +8,17 @@ ETCDIR ?= $(PREFIX)/etc
 # Where cargo leaves the programs.
 BUILT ?= $${CARGO_TARGET_DIR:-target}/release
 
-# The programs, for use.
+# The programs, for use, and completions for shells.
 all: build
 
 build:
 	@tests/setup.sh build
 	$(CARGO) build --release --locked
+	@$(BUILT)/postern-completions $(BUILT)/completions
+
+# Completions for bash, zsh and fish beside programs that are built already; they must run here.
+completions:
+	$(BUILT)/postern-completions $(BUILT)/completions
 
 # Shows the main job live: a guarded port, a knock, an opening, its end. As root on Linux with
 # real packets between two network namespaces; otherwise from a capture that comes with it.
@@ -54,4 +59,4 @@ install:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build demo test lint freebsd install clean
+.PHONY: all build completions demo test lint freebsd install clean

@@ -30,5 +30,5 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 for make in make bmake; do
     command -v $make >/dev/null || continue
     echo "lint: $make -n, every target"
-    $make -n all build demo test lint freebsd install clean >/dev/null
+    $make -n all build completions demo test lint freebsd install clean >/dev/null
 done

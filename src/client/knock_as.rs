@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use super::knock;
 use crate::config::{Port, Protocol, units};
@@ -60,6 +60,11 @@ struct Cli {
 /// Whether a program started under this name is to be knock.
 pub fn is_meant(name: &OsStr) -> bool {
     Path::new(name).file_stem() == Some(OsStr::new(NAME))
+}
+
+/// The command line as clap knows it, for the manual's tests.
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// The program; what it ends with.

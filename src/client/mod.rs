@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueHint};
 
 use crate::config::{Port, Wrong, units};
 use crate::exit;
@@ -42,6 +42,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct KnockArgs {
     /// A name or address; without ports, a host of the profile file
+    #[arg(value_hint = ValueHint::Hostname)]
     host: String,
     /// The steps in order: 7143, 7143/tcp or 2912/udp
     #[arg(value_name = "PORT[/udp]", value_parser = units::port)]
@@ -72,6 +73,11 @@ struct KnockArgs {
 struct Problem {
     said: String,
     status: u8,
+}
+
+/// The command line as clap knows it, for the manual's tests and the shells' completions.
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// postern, or knock if it was started under that name.

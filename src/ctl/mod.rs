@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Format};
@@ -59,7 +59,7 @@ struct Global {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", global = true, default_value = config::FILE)]
     config: PathBuf,
-    /// posternd's control socket; else the one that the configuration names
+    /// posternd's control socket [default: the one that the configuration names]
     #[arg(short, long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
     /// Print facts as JSON
@@ -135,6 +135,11 @@ impl From<io::Error> for Problem {
             ),
         }
     }
+}
+
+/// The command line as clap knows it, for the manual's tests and the shells' completions.
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// posternctl.

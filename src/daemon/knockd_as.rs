@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use super::monitor::Options;
 use super::voice::Voice;
@@ -74,6 +74,11 @@ struct Cli {
 /// Whether a program started under this name is to be knockd.
 pub fn is_meant(name: &OsStr) -> bool {
     Path::new(name).file_name() == Some(OsStr::new(NAME))
+}
+
+/// The command line as clap knows it, for the manual's tests.
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// Reads the command line; an error is the status to end with.

@@ -1,6 +1,7 @@
 //! posternd: the monitor (root) and the listener (no privileges).
 
 pub mod addresses;
+pub mod arguments;
 pub mod clock;
 pub mod control;
 pub mod doors;
