@@ -22,6 +22,7 @@ mod rules;
 mod scans;
 mod sessions;
 mod trial;
+mod unit;
 
 use harness::Door;
 
