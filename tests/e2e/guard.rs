@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Daemon, Door, Net, Ran, Service, program};
+use crate::harness::{Daemon, Door, Net, Ran, Service};
 use crate::{OTHER, STEPS, ssh};
 
 fn web() -> Door {
@@ -14,19 +14,6 @@ fn web() -> Door {
 fn said(ran: &Ran, words: &str) {
     let text = (ran.code(), ran.stdout.as_str(), ran.stderr.as_str());
     assert_eq!(text, (0, words, ""));
-}
-
-/// `posternctl guard` in another boot than the daemon's.
-fn guard_after_reboot(net: &Net, daemon: &Daemon) -> Ran {
-    let boot = daemon.write("boot", "another-boot\n");
-    let line = format!(
-        "mount --bind {} /proc/sys/kernel/random/boot_id && exec {} -c {} guard",
-        boot.display(),
-        program("posternctl"),
-        daemon.path("postern.toml").display()
-    );
-    let mut there = net.server.command("unshare");
-    Ran::of(there.args(["--mount", "sh", "-c", &line]))
 }
 
 #[test]
@@ -58,7 +45,7 @@ fn a_guard_that_nobody_has_come_through_waits_for_the_daemon() {
     // all.
     net.server.nft(&["flush ruleset"]);
     daemon.configure(&[ssh("1h"), web()]);
-    let ran = guard_after_reboot(&net, &daemon);
+    let ran = daemon.ctl_after_reboot("guard");
     let web = waits.replace("22/tcp", "443/tcp");
     said(&ran, &format!("{waits}{web}"));
     assert!(client.reaches(server, 22) && client.reaches(server, 443));
@@ -159,7 +146,7 @@ fn after_a_reboot_the_guards_stand_and_nobody_is_let_in() {
     net.server.nft(&["flush ruleset"]);
     let journal = fs::read(daemon.path("state").join("journal")).unwrap();
     said(
-        &guard_after_reboot(&net, &daemon),
+        &daemon.ctl_after_reboot("guard"),
         "guard nft 22/tcp to me on eth0: stands\n",
     );
     assert!(client.connect(server, 22).is_silence());

@@ -450,15 +450,7 @@ fn reaping_after_a_reboot() {
     daemon.wait_log("wake: open for 10.66.0.11");
     daemon.kill();
     net.server.nft(&["flush ruleset"]);
-    let boot = daemon.write("boot", "another-boot\n");
-    let line = format!(
-        "mount --bind {} /proc/sys/kernel/random/boot_id && exec {} -c {} reap",
-        boot.display(),
-        crate::harness::program("posternctl"),
-        daemon.path("postern.toml").display()
-    );
-    let mut there = net.server.command("unshare");
-    let ran = Ran::of(there.args(["--mount", "sh", "-c", &line]));
+    let ran = daemon.ctl_after_reboot("reap");
     assert_eq!(ran.code(), 0, "{ran:?}");
     let mut lines: Vec<&str> = ran.stdout.lines().collect();
     lines.sort_unstable();
