@@ -117,20 +117,7 @@ impl Journal {
     /// [`Journal::catch_up`] tells. `boot` names the boot the system runs in; `now` is the time
     /// since then. One that had changed is kept beside it, as `journal.damaged`.
     pub fn open(path: &Path, boot: &str, now: Time) -> (Journal, Recovered) {
-        let (live, mut recovered) = match kept(path, HUGE) {
-            Ok(Some(file)) => read(BufReader::new(file), boot),
-            Ok(None) => (Live::new(), Recovered::default()),
-            Err(e) => {
-                let unread = Some(e.to_string());
-                let recovered = Recovered {
-                    unread,
-                    ..Recovered::default()
-                };
-                (Live::new(), recovered)
-            }
-        };
-        // Where the boot has no better name than a file that should be gone after it.
-        recovered.rebooted |= live.values().any(|e| Time(e.since) > now);
+        let (live, recovered) = load(path, boot, now);
         if recovered.damaged > 0 || recovered.unread.is_some() {
             let aside = path.with_extension("damaged");
             // For a person to look at: nothing depends on it.
@@ -148,6 +135,12 @@ impl Journal {
         // Told by the next who wants to write.
         let _ = journal.catch_up();
         (journal, recovered)
+    }
+
+    /// What the journal at `path` says, which stays as it is: whoever opens it next is told the
+    /// same.
+    pub fn look(path: &Path, boot: &str, now: Time) -> Recovered {
+        load(path, boot, now).1
     }
 
     /// Appends what is about to be done, with one write.
@@ -253,6 +246,24 @@ impl Journal {
         self.rewritten = self.length;
         Ok(())
     }
+}
+
+fn load(path: &Path, boot: &str, now: Time) -> (Live, Recovered) {
+    let (live, mut recovered) = match kept(path, HUGE) {
+        Ok(Some(file)) => read(BufReader::new(file), boot),
+        Ok(None) => (Live::new(), Recovered::default()),
+        Err(e) => {
+            let unread = Some(e.to_string());
+            let recovered = Recovered {
+                unread,
+                ..Recovered::default()
+            };
+            (Live::new(), recovered)
+        }
+    };
+    // Where the boot has no better name than a file that should be gone after it.
+    recovered.rebooted |= live.values().any(|e| Time(e.since) > now);
+    (live, recovered)
 }
 
 /// Opens a file that is kept for ourselves, if there is one, of so many bytes at most. Nothing

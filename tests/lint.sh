@@ -17,10 +17,11 @@ run "$cargo" clippy --locked --all-targets --all-features -- -D warnings
 run "$cargo" clippy --locked --no-default-features --features client --lib --bins -- -D warnings
 run env RUSTDOCFLAGS="-D warnings" "$cargo" doc --locked --no-deps --all-features
 # shellcheck disable=SC2046 # one word a script
-run shellcheck .ci/run $(find tests -name '*.sh')
+run shellcheck .ci/run $(find tests -name '*.sh') tests/port/daemon tests/port/rc.subr \
+    etc/rc.firewall rc.d/*.in
 # FreeBSD's sh is an Almquist shell, as dash is.
 if command -v dash >/dev/null; then
-    for script in tests/freebsd/*.sh; do
+    for script in tests/freebsd/*.sh rc.d/*.in; do
         run dash -n "$script"
     done
 fi

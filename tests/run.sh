@@ -36,6 +36,8 @@ if [ -z "$why" ]; then
     echo "test: everything, end-to-end tests in network namespaces included"
     # They mostly wait.
     export RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}"
+    "$cargo" build --locked --features e2e
+    tests/port.sh "${CARGO_TARGET_DIR:-target}/debug"
     exec "$cargo" test --locked --features e2e
 fi
 echo "test: without the end-to-end tests: $why"

@@ -3,7 +3,8 @@
 # ("build test" when none is named).
 #
 #   build           a linker, libpcap with its headers, cargo
-#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, ...
+#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, ...,
+#                   and bmake for the port
 #   lint            shellcheck, mandoc, bmake
 #   freebsd-cross   Debian's Rust with the standard library's source, and Python for zig
 #
@@ -31,7 +32,7 @@ packages() {
                 'libpcap-dev /usr/include/pcap/pcap.h'
             ;;
         Linux/test)
-            printf '%s\n' 'iproute2 ip' 'iptables iptables' 'iputils-ping ping' \
+            printf '%s\n' 'bmake bmake' 'iproute2 ip' 'iptables iptables' 'iputils-ping ping' \
                 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
                 'openssh-client ssh' 'openssh-server sshd' 'tcpdump tcpdump'
             ;;

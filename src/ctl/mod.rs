@@ -20,6 +20,7 @@ mod check;
 mod close;
 mod confirm;
 mod convert;
+mod guard;
 mod keygen;
 mod list;
 mod listening;
@@ -93,6 +94,8 @@ enum Command {
     Reload,
     /// Keep the guards that are on trial for good, and put back those withdrawn
     Confirm,
+    /// Raise the guards, and what is open besides, before posternd runs; for start scripts
+    Guard(guard::Args),
     /// Take all guards away, also when posternd is dead: what they guarded is open to everyone
     Unguard,
     /// End what is overdue if posternd does not run; for cron
@@ -175,6 +178,7 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
         }
         Command::Reload => reload::run(&socket(&cli.global), *json, out),
         Command::Confirm => confirm::run(config, &socket(&cli.global), *json, out),
+        Command::Guard(args) => guard::run(config, args, *json, out),
         Command::Unguard => unguard::run(config, &socket(&cli.global), *json, out),
         Command::Reap => reap::run(config, *json, out),
         Command::Convert { file } => convert::run(file, *json, out),

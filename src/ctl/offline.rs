@@ -1,6 +1,7 @@
 //! What is done in posternd's place while it does not run.
 
 use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
@@ -45,16 +46,20 @@ impl State {
         }
         let lock = state::wait_for_lock(directory, || false);
         let lock = lock.map_err(|e| failed(&directory.join("lock"), &e))?;
-        let lock = lock.ok_or_else(|| {
-            Problem::new(
-                exit::UNAVAILABLE,
-                format!(
-                    "{}: posternd runs but does not answer, or is being started: try again",
-                    directory.display()
-                ),
-            )
-        })?;
+        let lock = lock.ok_or_else(|| busy(directory))?;
         State::of(directory, lock).map(Some)
+    }
+
+    /// [`State::take`] of a directory that is there; `None` as soon as it is seen that posternd
+    /// runs, which answers at `control`.
+    pub fn take_unless_run(directory: &Path, control: &Path) -> Result<Option<State>, Problem> {
+        let runs = || UnixStream::connect(control).is_ok();
+        let lock = state::wait_for_lock(directory, runs);
+        match lock.map_err(|e| failed(&directory.join("lock"), &e))? {
+            Some(lock) => State::of(directory, lock).map(Some),
+            None if runs() => Ok(None),
+            None => Err(busy(directory)),
+        }
     }
 
     /// Takes the state directory if nobody else has it.
@@ -91,6 +96,15 @@ impl State {
             .write(&path, &self.boot)
             .map_err(|e| failed(&path, &e))
     }
+}
+
+/// Somebody has the state directory and keeps it.
+fn busy(directory: &Path) -> Problem {
+    let text = "posternd runs but does not answer, or is being started: try again";
+    Problem::new(
+        exit::UNAVAILABLE,
+        format!("{}: {text}", directory.display()),
+    )
 }
 
 /// The system refused a file.

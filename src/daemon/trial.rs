@@ -78,6 +78,20 @@ pub enum State {
     Withdrawn,
 }
 
+/// The end of a trial that has to run its full length again: it began in an earlier boot.
+const AGAIN: u64 = u64::MAX;
+
+/// What becomes of a guard where no daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alone {
+    /// It stands.
+    Stands,
+    /// It has been withdrawn, and stays away.
+    Withdrawn,
+    /// It comes when a daemon runs: whoever is locked out by it has to be able to knock.
+    Waits,
+}
+
 /// What brings a configuration in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -173,7 +187,7 @@ impl Trials {
                 if let State::Trial { until } = state
                     && stored.boot != boot
                 {
-                    *until = u64::MAX;
+                    *until = AGAIN;
                 }
             }
         }
@@ -243,6 +257,26 @@ impl Trials {
     /// The doors of a configuration as they are to stand: without the guards that have been
     /// withdrawn.
     pub fn doors(&self, config: &Config) -> Vec<Door> {
+        self.doors_with(config, |state| state != Some(&State::Withdrawn))
+    }
+
+    /// The doors of a configuration as they are to stand where no daemon runs: a guard that has
+    /// not stood in this boot only if it is known that one gets in through it.
+    pub fn doors_alone(&self, config: &Config) -> Vec<Door> {
+        self.doors_with(config, |state| alone(state) == Alone::Stands)
+    }
+
+    /// What becomes of the guards of a configuration where no daemon runs.
+    pub fn alone(&self, config: &Config) -> Vec<(Key, Alone)> {
+        let guards = guards(config).into_keys();
+        let each = guards.map(|key| {
+            let becomes = alone(self.guards.get(&key));
+            (key, becomes)
+        });
+        each.collect()
+    }
+
+    fn doors_with(&self, config: &Config, stands: impl Fn(Option<&State>) -> bool) -> Vec<Door> {
         let mut doors = config.doors.clone();
         for door in &mut doors {
             let before = door.clone();
@@ -251,7 +285,7 @@ impl Trials {
             {
                 guard.ports.retain(|&port| {
                     let key = Key::new(config, &before, opens.to, port);
-                    self.guards.get(&key) != Some(&State::Withdrawn)
+                    stands(self.guards.get(&key))
                 });
             }
         }
@@ -359,6 +393,15 @@ impl Trials {
             }
         }
         proven
+    }
+}
+
+fn alone(state: Option<&State>) -> Alone {
+    match state {
+        Some(State::Confirmed) => Alone::Stands,
+        Some(State::Trial { until }) if *until != AGAIN => Alone::Stands,
+        Some(State::Withdrawn) => Alone::Withdrawn,
+        Some(State::Trial { .. }) | None => Alone::Waits,
     }
 }
 

@@ -381,3 +381,24 @@ fn what_stands_in_the_way_is_told_live() {
         .nft(&["add rule inet other in tcp dport { 22, 443 } accept"]);
     assert!(!said().contains("chain"), "{}", said());
 }
+
+/// As at boot: ipfw has no rule of ours, and no daemon has run in it.
+#[test]
+fn ipfw_guard_before_the_daemon() {
+    let net = Net::new(0);
+    let ipfw = Filter::install(&net, "ipfw");
+    let mut daemon = Daemon::prepare(&net.server, &[]);
+    daemon.set("firewall", "\"ipfw\"");
+    daemon.configure(&[door("rule = 101\nguard = 102")]);
+    let ran = daemon.ctl_there(&["guard"]);
+    let text = (ran.code(), ran.stdout.as_str(), ran.stderr.as_str());
+    assert_eq!(text, (0, "guard ipfw 22/tcp to me on eth0: stands\n", ""));
+    let all = ipfw.says("list");
+    let ours = all.lines().filter(|line| line.contains("// postern"));
+    let ours: String = ours.map(|line| format!("{line}\n")).collect();
+    assert_eq!(ours, format!("{PASS}{GUARD}"));
+    // The daemon has nothing to do.
+    daemon.run();
+    assert_eq!(ipfw.says("list"), all);
+    assert!(!daemon.log().contains("firewall: "), "{}", daemon.log());
+}

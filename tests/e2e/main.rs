@@ -16,6 +16,7 @@ mod crash;
 mod disks;
 mod filters;
 mod flood;
+mod guard;
 mod hostile;
 mod interfaces;
 mod knockd;
@@ -30,6 +31,7 @@ mod secrets;
 mod sessions;
 mod survival;
 mod trial;
+mod unit;
 mod waiting;
 
 use harness::Door;

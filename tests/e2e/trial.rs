@@ -320,7 +320,7 @@ fn what_takes_root_says_so() {
     crate::harness::chmod(public.path(), 0o755);
     let ctl = public.path().join("posternctl");
     crate::harness::copy_program("posternctl", &ctl);
-    for command in ["confirm", "unguard", "reap"] {
+    for command in ["confirm", "guard", "unguard", "reap"] {
         let mut setpriv = std::process::Command::new("setpriv");
         setpriv.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]);
         let ran = Ran::of(setpriv.arg(&ctl).args(["-s", "/nonexistent/s", command]));
@@ -452,15 +452,7 @@ fn reaping_after_a_reboot() {
     daemon.wait_log("wake: open for 10.66.0.11");
     daemon.kill();
     net.server.nft(&["flush ruleset"]);
-    let boot = daemon.write("boot", "another-boot\n");
-    let line = format!(
-        "mount --bind {} /proc/sys/kernel/random/boot_id && exec {} -c {} reap",
-        boot.display(),
-        crate::harness::program("posternctl"),
-        daemon.path("postern.toml").display()
-    );
-    let mut there = net.server.command("unshare");
-    let ran = Ran::of(there.args(["--mount", "sh", "-c", &line]));
+    let ran = daemon.ctl_after_reboot("reap");
     assert_eq!(ran.code(), 0, "{ran:?}");
     let mut lines: Vec<&str> = ran.stdout.lines().collect();
     lines.sort_unstable();

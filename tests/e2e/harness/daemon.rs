@@ -377,6 +377,19 @@ impl<'h> Daemon<'h> {
         )
     }
 
+    /// The same in another boot than the daemon's.
+    pub fn ctl_after_reboot(&self, argument: &str) -> Ran {
+        let boot = self.write("boot", "another-boot\n");
+        let line = format!(
+            "mount --bind {} /proc/sys/kernel/random/boot_id && exec {} -c {} {argument}",
+            boot.display(),
+            program("posternctl"),
+            self.path("postern.toml").display()
+        );
+        let mut there = self.host.command("unshare");
+        Ran::of(there.args(["--mount", "sh", "-c", &line]))
+    }
+
     /// The guard that status tells of with these words: its state, and when its trial ends.
     pub fn guard(&self, words: &str) -> (String, Option<Timestamp>) {
         let status = self.status().expect("it answers");

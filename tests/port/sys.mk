@@ -1,0 +1,1 @@
+# bmake asks for one; the port needs none of its rules.
