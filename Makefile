@@ -36,6 +36,12 @@ lint:
 freebsd:
 	@tests/cross/freebsd.sh
 
+# Fuzzes what reads others' bytes: FUZZ_SECONDS (30) for each of FUZZ_TARGETS (those in
+# fuzz/targets), beginning where the last run ended.
+fuzz:
+	@tests/setup.sh build fuzz
+	@tests/fuzz.sh
+
 # Programs, manual pages and the sample configuration. Run make first.
 install:
 	install -d -m 755 $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin \
@@ -54,4 +60,4 @@ install:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build demo test lint freebsd install clean
+.PHONY: all build demo test lint freebsd fuzz install clean

@@ -74,6 +74,27 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// As it stands in the file: one line and its end.
+    ///
+    /// # Panics
+    /// Never: what it carries can all be written as JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        let json = serde_json::to_vec(self).expect("plain data");
+        let mut line = format!("{:016x} ", checksum(&json)).into_bytes();
+        line.extend_from_slice(&json);
+        line.push(b'\n');
+        line
+    }
+
+    /// `None`: the line is not whole, or not as it was written.
+    pub fn decode(line: &[u8]) -> Option<Record> {
+        let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(17)?;
+        let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
+        (format!("{:016x}", checksum(json)) == sum).then(|| serde_json::from_slice(json).ok())?
+    }
+}
+
 /// What a journal said when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -83,6 +104,13 @@ pub struct Recovered {
     pub rebooted: bool,
     /// Lines that were not whole.
     pub damaged: usize,
+}
+
+impl Recovered {
+    /// What a journal's text says to a system that runs in `boot`.
+    pub fn read(text: &[u8], boot: &str) -> Recovered {
+        read(text, boot).1
+    }
 }
 
 type Live = BTreeMap<(String, IpAddr), Entry>;
@@ -138,7 +166,7 @@ impl Journal {
         }
         let mut text = Vec::new();
         for record in records {
-            line(record, &mut text);
+            text.extend(record.encode());
         }
         if let Err(e) = self.file.write_all(&text) {
             // What of it was written is cut off again; if that fails too, the next reader
@@ -167,7 +195,7 @@ fn read(text: &[u8], boot: &str) -> (Live, Recovered) {
         ..Recovered::default()
     };
     for (n, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
-        match parse(line) {
+        match Record::decode(line) {
             Some(Record::Boot(id)) if n == 0 => recovered.rebooted = id != boot,
             Some(Record::Boot(_)) | None => recovered.damaged += 1,
             Some(record) => apply(&mut live, record),
@@ -205,10 +233,9 @@ fn apply(live: &mut Live, record: Record) {
 
 /// A new file in the place of the old one, in one step.
 fn begin(path: &Path, boot: &str, live: &Live) -> io::Result<File> {
-    let mut text = Vec::new();
-    line(&Record::Boot(boot.to_owned()), &mut text);
+    let mut text = Record::Boot(boot.to_owned()).encode();
     for entry in live.values() {
-        line(&Record::Open(entry.clone()), &mut text);
+        text.extend(Record::Open(entry.clone()).encode());
     }
     let new = path.with_extension("new");
     let mut file = OpenOptions::new()
@@ -226,19 +253,6 @@ fn checksum(json: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(json);
     hasher.finish()
-}
-
-fn line(record: &Record, out: &mut Vec<u8>) {
-    let json = serde_json::to_vec(record).expect("plain data");
-    out.extend_from_slice(format!("{:016x} ", checksum(&json)).as_bytes());
-    out.extend_from_slice(&json);
-    out.push(b'\n');
-}
-
-fn parse(line: &[u8]) -> Option<Record> {
-    let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(17)?;
-    let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
-    (format!("{:016x}", checksum(json)) == sum).then(|| serde_json::from_slice(json).ok())?
 }
 
 #[cfg(test)]

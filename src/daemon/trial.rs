@@ -127,7 +127,12 @@ impl Trials {
             }
             Err(e) => return Err(e),
         };
-        let (guards, damaged) = match serde_json::from_slice::<Stored>(&text) {
+        Ok(Trials::parse(&text, boot))
+    }
+
+    /// What the file's text says; see [`Trials::read`].
+    pub fn parse(text: &[u8], boot: &str) -> Found {
+        let (guards, damaged) = match serde_json::from_slice::<Stored>(text) {
             Ok(stored) => {
                 let mut guards = stored.guards;
                 for state in guards.values_mut() {
@@ -145,10 +150,10 @@ impl Trials {
             ),
         };
         let known = BTreeSet::new();
-        Ok(Found {
+        Found {
             trials: Trials { guards, known },
             damaged,
-        })
+        }
     }
 
     /// Writes the file, mode 0600.
