@@ -86,7 +86,10 @@ fn every_target_is_everywhere() {
     assert_eq!(BTreeSet::from_iter(built), ours);
     for name in ours {
         let target = text(&format!("fuzz/fuzz_targets/{name}.rs"));
-        assert!(target.contains(&format!("postern_fuzz::{name}(data)")), "{name}");
+        assert!(
+            target.contains(&format!("postern_fuzz::{name}(data)")),
+            "{name}"
+        );
     }
 }
 
@@ -107,6 +110,12 @@ fn both_lock_files_agree() {
     let (main, fuzz) = (versions("Cargo.lock"), versions("fuzz/Cargo.lock"));
     let names: BTreeSet<&String> = main.iter().map(|(name, _)| name).collect();
     let others: Vec<_> = fuzz.difference(&main).collect();
-    let others: Vec<_> = others.iter().filter(|(name, _)| names.contains(name)).collect();
-    assert!(others.is_empty(), "fuzz/Cargo.lock has other versions: {others:?}");
+    let others: Vec<_> = others
+        .iter()
+        .filter(|(name, _)| names.contains(name))
+        .collect();
+    assert!(
+        others.is_empty(),
+        "fuzz/Cargo.lock has other versions: {others:?}"
+    );
 }

@@ -5,8 +5,8 @@ use postern::client::profile as profiles;
 use postern::config::convert::convert;
 use postern::config::toml::{MOST_MISTAKES, door_name};
 use postern::config::{
-    Action, Door, Format, Knock, Mistake, Parsed, Place, Port, Steps, bounds, check,
-    onetime, read, toml,
+    Action, Door, Format, Knock, Mistake, Parsed, Place, Port, Steps, bounds, check, onetime, read,
+    toml,
 };
 
 use super::is_a_line;

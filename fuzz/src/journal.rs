@@ -108,9 +108,7 @@ fn whole_lines(text: &[u8]) {
                     .and_modify(|e| e.until = until);
             }
             Some(Record::Done { door, address }) => {
-                entries
-                    .entry((door, address))
-                    .and_modify(|e| e.done = true);
+                entries.entry((door, address)).and_modify(|e| e.done = true);
             }
             Some(Record::Closed { door, address }) => {
                 entries.remove(&(door, address));
@@ -135,7 +133,10 @@ pub fn trial(data: &[u8]) {
         trials.end(Time(u64::MAX));
         assert_eq!(trials.next_end(), None);
         let confirmed = trials.confirm();
-        assert_eq!(trials.withdraw(None).is_empty(), trials == Trials::default());
+        assert_eq!(
+            trials.withdraw(None).is_empty(),
+            trials == Trials::default()
+        );
         assert!(confirmed.is_sorted());
     }
 }

@@ -76,7 +76,11 @@ fn frames(buffer: &mut Vec<u8>) -> (Vec<Down>, bool) {
 pub fn control(data: &[u8]) {
     same::<Request>(data);
     if let Some(Response::Status(status)) = same::<Response>(data) {
-        status.guards.iter().map(GuardView::to_string).for_each(drop);
+        status
+            .guards
+            .iter()
+            .map(GuardView::to_string)
+            .for_each(drop);
     }
 }
 
