@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 #[path = "../fuzz/src/lib.rs"]
 mod properties;
 
-const TARGETS: [(&str, fn(&[u8])); 12] = [
+/// Panics at an input where something does not hold.
+type Property = fn(&[u8]);
+
+const TARGETS: [(&str, Property); 12] = [
     ("packet", properties::packet),
     ("knocks", properties::knocks),
     ("knockd_conf", properties::knockd_conf),

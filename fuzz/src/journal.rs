@@ -59,7 +59,7 @@ fn record(bytes: &mut Bytes, kind: u8) -> Record {
     let until = u64::from(bytes.two()) << (kind & 0x30);
     match kind % 8 {
         0 => Record::Boot(bytes.one_of(&[BOOT, "another", ""]).to_owned()),
-        1 | 2 | 3 => Record::Open(Entry {
+        1..=3 => Record::Open(Entry {
             door,
             address,
             since: until / 2,

@@ -1,19 +1,11 @@
 use postern::packet::{Link, What, parse};
 use postern::time::Time;
 
-const LINKS: [Link; 5] = [
-    Link::Ethernet,
-    Link::Null,
-    Link::Raw,
-    Link::Cooked,
-    Link::Cooked2,
-];
-
 /// A frame, taken for one of each link type. However much of its end was not captured, what is
 /// read from it is the same or nothing, and nothing once more is missing.
 pub fn packet(frame: &[u8]) {
     let time = Time(1_700_000_000_123_456);
-    for link in LINKS {
+    for link in Link::ALL {
         let whole = parse(time, link, frame);
         if let Some(arrival) = whole {
             assert_eq!(arrival.time, time);
