@@ -48,6 +48,12 @@ lint:
 freebsd:
 	@tests/cross/freebsd.sh
 
+# Fuzzes what reads others' bytes: FUZZ_SECONDS (30) for each of FUZZ_TARGETS (those in
+# fuzz/targets), beginning where the last run ended.
+fuzz:
+	@tests/setup.sh build fuzz
+	@tests/fuzz.sh
+
 # All that there is, for this system. Run make first. The port takes the same targets, some of
 # them by its options.
 install: install-base install-completions install-docs install-examples
@@ -126,6 +132,6 @@ crates:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build completions demo test lint freebsd install install-base install-FreeBSD \
+.PHONY: all build completions demo test lint freebsd fuzz install install-base install-FreeBSD \
     install-Linux install-completions install-docs install-examples install-knockd \
     install-knockd-FreeBSD install-knockd-Linux dist crates clean

@@ -83,6 +83,27 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// As it stands in the file: one line and its end.
+    ///
+    /// # Panics
+    /// Never: what it carries can all be written as JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        let json = serde_json::to_vec(self).expect("plain data");
+        let mut line = format!("{:016x} ", checksum(&json)).into_bytes();
+        line.extend_from_slice(&json);
+        line.push(b'\n');
+        line
+    }
+
+    /// `None`: the line is not whole, or not as it was written.
+    pub fn decode(line: &[u8]) -> Option<Record> {
+        let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(17)?;
+        let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
+        (format!("{:016x}", checksum(json)) == sum).then(|| serde_json::from_slice(json).ok())?
+    }
+}
+
 /// What a journal said when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -96,6 +117,13 @@ pub struct Recovered {
     pub cut: bool,
     /// Why it could not be read, or not to its end.
     pub unread: Option<String>,
+}
+
+impl Recovered {
+    /// What a journal's text says to a system that runs in `boot`.
+    pub fn read(text: &[u8], boot: &str) -> Recovered {
+        read(text, boot).1
+    }
 }
 
 type Live = BTreeMap<(String, IpAddr), Entry>;
@@ -194,7 +222,7 @@ impl Journal {
     fn append(&mut self, records: &[Record]) -> io::Result<()> {
         let mut text = Vec::new();
         for record in records {
-            line(record, &mut text);
+            text.extend(record.encode());
         }
         let Some(file) = &mut self.file else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -221,9 +249,9 @@ impl Journal {
     /// A new file in the place of the old one, in one step.
     fn begin(&mut self) -> io::Result<()> {
         let mut text = Vec::new();
-        line(&Record::Boot(self.boot.clone()), &mut text);
+        text.extend(Record::Boot(self.boot.clone()).encode());
         for entry in self.live.values() {
-            line(&Record::Open(entry.clone()), &mut text);
+            text.extend(Record::Open(entry.clone()).encode());
         }
         let new = self.path.with_extension("new");
         let _ = fs::remove_file(&new);
@@ -305,7 +333,7 @@ fn read(mut text: impl BufRead, boot: &str) -> (Live, Recovered) {
         }
         recovered.rebooted |= n == 0;
         let last = !line.ends_with(b"\n") && text.fill_buf().is_ok_and(<[u8]>::is_empty);
-        match parse(&line) {
+        match Record::decode(&line) {
             Some(Record::Boot(id)) if n == 0 => recovered.rebooted = id != boot,
             None if last => recovered.cut = true,
             Some(Record::Boot(_)) | None => {
@@ -358,19 +386,6 @@ pub fn checksum(json: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(json);
     hasher.finish()
-}
-
-fn line(record: &Record, out: &mut Vec<u8>) {
-    let json = serde_json::to_vec(record).expect("plain data");
-    out.extend_from_slice(format!("{:016x} ", checksum(&json)).as_bytes());
-    out.extend_from_slice(&json);
-    out.push(b'\n');
-}
-
-fn parse(line: &[u8]) -> Option<Record> {
-    let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(17)?;
-    let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
-    (format!("{:016x}", checksum(json)) == sum).then(|| serde_json::from_slice(json).ok())?
 }
 
 #[cfg(test)]
@@ -510,7 +525,7 @@ mod tests {
         let text = std::fs::read(&path).unwrap();
         let lines: Vec<Record> = text
             .split_inclusive(|&b| b == b'\n')
-            .map(|line| parse(line).unwrap())
+            .map(|line| Record::decode(line).unwrap())
             .collect();
         for cut in 0..=text.len() {
             let recovered = recovered(&text[..cut], &path);

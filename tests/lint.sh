@@ -15,6 +15,10 @@ run() {
 run "$cargo" fmt --check
 run "$cargo" clippy --locked --all-targets --all-features -- -D warnings
 run "$cargo" clippy --locked --no-default-features --features client --lib --bins -- -D warnings
+run "$cargo" fmt --check --manifest-path fuzz/Cargo.toml
+# Nothing is linked, so libFuzzer need not be compiled.
+run env CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a "$cargo" clippy --locked --all-targets \
+    --manifest-path fuzz/Cargo.toml --target-dir fuzz/target -- -D warnings
 run env RUSTDOCFLAGS="-D warnings" "$cargo" doc --locked --no-deps --all-features
 # shellcheck disable=SC2046 # one word a script
 run shellcheck .ci/run $(find tests -name '*.sh') tests/port/daemon tests/port/rc.subr \
@@ -43,5 +47,5 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 for make in make bmake; do
     command -v $make >/dev/null || continue
     echo "lint: $make -n, every target"
-    $make -n all build completions demo test lint freebsd install clean >/dev/null
+    $make -n all build completions demo test lint freebsd fuzz install clean >/dev/null
 done

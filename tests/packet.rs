@@ -32,14 +32,6 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const LINKS: [Link; 5] = [
-    Link::Ethernet,
-    Link::Null,
-    Link::Raw,
-    Link::Cooked,
-    Link::Cooked2,
-];
-
 /// Frames of the captures, the same with one byte changed, and noise.
 fn frames() -> Vec<(Link, Vec<u8>)> {
     let mut out = Vec::new();
@@ -57,7 +49,7 @@ fn frames() -> Vec<(Link, Vec<u8>)> {
         }
     }
     let mut state = 1u64;
-    for link in LINKS {
+    for link in Link::ALL {
         for _ in 0..1000 {
             let noise = (0..100).map(|_| {
                 state = state

@@ -6,6 +6,7 @@
 #   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, ...,
 #                   and bmake for the port
 #   lint            shellcheck, mandoc, bmake
+#   fuzz            a C++ compiler, for libFuzzer
 #   freebsd-cross   Debian's Rust with the standard library's source, and Python for zig
 #
 # As root on Debian what is missing is installed and named; no service is started or enabled by
@@ -38,6 +39,9 @@ packages() {
             ;;
         Linux/lint)
             printf '%s\n' 'bmake bmake' 'mandoc mandoc' 'shellcheck shellcheck'
+            ;;
+        Linux/fuzz)
+            printf '%s\n' 'g++ c++'
             ;;
         Linux/freebsd-cross)
             printf '%s\n' 'binutils readelf' 'cargo-web /usr/bin/cargo' 'file file' \

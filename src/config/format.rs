@@ -15,14 +15,16 @@ pub enum Format {
 impl Format {
     /// By the end of the file's name: `.toml` is ours, `.conf` is knockd's. A file of any other
     /// name is knockd's if a line of it gives `Sequence` or `One_Time_Sequences` a value that
-    /// begins neither with `[` nor with a quote: that is in every right knockd.conf, and in no
-    /// right postern.toml.
+    /// begins neither with `[` nor with a quote: that is in every right knockd.conf, and in a
+    /// right postern.toml only within a text of several lines, so a right one is ours all the
+    /// same.
     pub fn of(file: &str, bytes: &[u8]) -> Format {
         if file.ends_with(".toml") {
             return Format::Postern;
         }
         let text = String::from_utf8_lossy(bytes);
-        match file.ends_with(".conf") || text.split('\n').any(is_knockds) {
+        let looks = || text.split('\n').any(is_knockds) && toml::parse(file, &text).is_err();
+        match file.ends_with(".conf") || looks() {
             true => Format::Knockd,
             false => Format::Postern,
         }
@@ -77,5 +79,7 @@ mod tests {
         assert_eq!(lists("\"/etc/list\""), Format::Postern);
         assert_eq!(lists("'/etc/list'"), Format::Postern);
         assert_eq!(of("x", "# sequence = 7000"), Format::Postern);
+        let several = "[door.a]\nstart_command = \"\"\"\nsequence = 7\n\"\"\"\n[[door.a.knock]]\nsequence = [7]";
+        assert_eq!(of("x", several), Format::Postern);
     }
 }

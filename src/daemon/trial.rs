@@ -141,9 +141,13 @@ impl Stored {
         };
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;
-        let Sealed { stored, checksum } = serde_json::from_slice(&text)?;
+        Stored::parse(&text).map(Some)
+    }
+
+    fn parse(text: &[u8]) -> io::Result<Stored> {
+        let Sealed { stored, checksum } = serde_json::from_slice(text)?;
         match stored.checksum()? == checksum {
-            true => Ok(Some(stored)),
+            true => Ok(stored),
             false => Err(io::Error::other("it does not fit its checksum")),
         }
     }
@@ -180,21 +184,43 @@ impl Trials {
                 ),
             },
         };
-        let mut guards = BTreeMap::new();
-        if let Some(stored) = stored {
-            guards = stored.guards;
-            for state in guards.values_mut() {
-                if let State::Trial { until } = state
-                    && stored.boot != boot
-                {
-                    *until = AGAIN;
-                }
+        Found {
+            trials: stored.map_or_else(Trials::default, |stored| Trials::stored(stored, boot)),
+            damaged,
+        }
+    }
+
+    /// What one file's text says; see [`Trials::read`].
+    pub fn parse(text: &[u8], boot: &str) -> Found {
+        match Stored::parse(text) {
+            Ok(stored) => Found {
+                trials: Trials::stored(stored, boot),
+                damaged: None,
+            },
+            Err(e) => Found {
+                trials: Trials::default(),
+                damaged: Some(e.to_string()),
+            },
+        }
+    }
+
+    fn stored(
+        Stored {
+            boot: then,
+            mut guards,
+        }: Stored,
+        boot: &str,
+    ) -> Trials {
+        for state in guards.values_mut() {
+            if let State::Trial { until } = state
+                && then != boot
+            {
+                *until = AGAIN;
             }
         }
-        let known = BTreeSet::new();
-        Found {
-            trials: Trials { guards, known },
-            damaged,
+        Trials {
+            guards,
+            known: BTreeSet::new(),
         }
     }
 

@@ -17,13 +17,7 @@ pub const V6: (Ipv6Addr, Ipv6Addr) = (
 );
 pub const TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 
-pub const LINKS: [Link; 5] = [
-    Link::Ethernet,
-    Link::Null,
-    Link::Raw,
-    Link::Cooked,
-    Link::Cooked2,
-];
+pub const LINKS: [Link; 5] = Link::ALL;
 
 pub const SYN: Transport = Transport::Tcp {
     port: 7143,

@@ -40,6 +40,17 @@ pub enum Link {
     Cooked2,
 }
 
+impl Link {
+    /// Every link type.
+    pub const ALL: [Link; 5] = [
+        Link::Ethernet,
+        Link::Null,
+        Link::Raw,
+        Link::Cooked,
+        Link::Cooked2,
+    ];
+}
+
 /// One packet that could be part of a knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {

@@ -77,11 +77,14 @@ impl Plan {
             }
             openings.push(opening);
         }
-        let shuts = |door: &Door| {
-            let of = |opening: &Result<_, _>| matches!(opening, Ok((o, _)) if shut_by(o, door));
-            openings.iter().position(of)
+        let shutter = |door: &Door| {
+            let deeds = shutting(door)?;
+            let shuts = |opening: &Opening| deeds.iter().all(|deed| undoes(opening, deed));
+            openings
+                .iter()
+                .position(|opening| matches!(opening, Ok((o, _)) if shuts(o)))
         };
-        let shutters: Vec<Option<usize>> = config.doors.iter().map(shuts).collect();
+        let shutters: Vec<Option<usize>> = config.doors.iter().map(shutter).collect();
         let doors = openings.iter().zip(&config.doors).enumerate();
         let doors = doors.map(|(at, (opening, door))| match (opening, shutters[at]) {
             (Ok((opening, Ends::Never)), _) if shutters.contains(&Some(at)) => {
@@ -183,14 +186,16 @@ fn undoes(opening: &Opening, deed: &Deed) -> bool {
     }
 }
 
-/// Whether a knock at this door shuts what opened, and does nothing else.
-fn shut_by(opening: &Opening, door: &Door) -> bool {
+/// What a door does that runs one command, or one for each family, and stops none: it may shut
+/// what another opened.
+fn shutting(door: &Door) -> Option<Vec<Deed>> {
     let Action::Command(commands) = &door.action else {
-        return false;
+        return None;
     };
-    let undoes = |line: &String| filters::recognize(line).is_some_and(|d| undoes(opening, &d));
     let alone = commands.stop.is_none() && commands.stop_6.is_none();
-    alone && undoes(&commands.start) && commands.start_6.as_ref().is_none_or(undoes)
+    let lines = std::iter::once(&commands.start).chain(&commands.start_6);
+    let deeds = lines.map(|line| filters::recognize(line));
+    alone.then(|| deeds.collect())?
 }
 
 /// Why postern.toml has no such door.

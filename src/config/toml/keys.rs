@@ -154,10 +154,14 @@ pub(in crate::config) fn has_value(key: &str) -> bool {
 
 /// The nearest of `known`, if it is near: a third of its letters wrong at most.
 pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    let length = given.chars().count();
+    let near = |distance: usize, known: &str| distance * 3 <= known.len();
     known
         .iter()
+        // The distance is this at least; a file may have many keys, and long ones.
+        .filter(|known| near(length.abs_diff(known.len()), known))
         .map(|&known| (strsim::osa_distance(given, known), known))
-        .filter(|(distance, known)| distance * 3 <= known.len())
+        .filter(|&(distance, known)| near(distance, known))
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, known)| known)
 }

@@ -1,0 +1,147 @@
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use postern::daemon::trial::Trials;
+use postern::journal::{Entry, Record, Recovered};
+use postern::time::Time;
+use siphasher::sip::SipHasher13;
+
+use super::Bytes;
+
+const BOOT: &str = "a boot";
+
+/// A journal, read as it is; and one of good lines made from the input, some of them damaged.
+/// No lease stands in what is read that a good line has not opened.
+pub fn journal(data: &[u8]) {
+    whole_lines(data);
+
+    let mut bytes = Bytes(data);
+    let mut text = Vec::new();
+    while !bytes.is_empty() {
+        let mut line = match bytes.byte() {
+            // JSON from the input under a right checksum.
+            length @ 0x80.. => {
+                let most = usize::from(length & 0x7f).min(bytes.0.len());
+                let (json, rest) = bytes.0.split_at(most);
+                bytes = Bytes(rest);
+                summed(json)
+            }
+            kind => {
+                let written = record(&mut bytes, kind);
+                let line = written.encode();
+                assert_eq!(Record::decode(&line), Some(written));
+                line
+            }
+        };
+        let changed = usize::from(bytes.byte());
+        let to = bytes.byte();
+        if let Some(byte) = line.get_mut(changed)
+            && *byte != to
+        {
+            *byte = to;
+            // A line's end within it makes two lines of it.
+            let lines = line.split_inclusive(|&b| b == b'\n');
+            lines.for_each(|line| assert_eq!(Record::decode(line), None));
+        }
+        text.extend(line);
+    }
+    whole_lines(&text);
+}
+
+fn record(bytes: &mut Bytes, kind: u8) -> Record {
+    let door = bytes.one_of(&["ssh", "www", "wake-on-lan", "\u{e9}\0\n"]);
+    let door = door.to_owned();
+    let address = match bytes.byte() {
+        last if last < 0x80 => IpAddr::from([192, 0, 2, last]),
+        last => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)]),
+    };
+    let until = u64::from(bytes.two()) << (kind & 0x30);
+    match kind % 8 {
+        0 => Record::Boot(bytes.one_of(&[BOOT, "another", ""]).to_owned()),
+        1..=3 => Record::Open(Entry {
+            door,
+            address,
+            since: until / 2,
+            until,
+            done: kind & 8 != 0,
+            stop: (kind & 0x40 != 0).then(|| "pfctl -t \"x\"".to_owned()),
+        }),
+        4 | 5 => Record::Extend {
+            door,
+            address,
+            until,
+        },
+        6 => Record::Done { door, address },
+        _ => Record::Closed { door, address },
+    }
+}
+
+/// A line with a checksum that is right.
+fn summed(json: &[u8]) -> Vec<u8> {
+    let mut hasher = SipHasher13::new();
+    hasher.write(json);
+    let sum = format!("{:016x} ", hasher.finish());
+    [sum.as_bytes(), json, b"\n"].concat()
+}
+
+/// What is read of a text is what its good lines say, one by one.
+fn whole_lines(text: &[u8]) {
+    let recovered = Recovered::read(text, BOOT);
+    let mut entries: BTreeMap<(String, IpAddr), Entry> = BTreeMap::new();
+    let mut same_boot = text.is_empty();
+    let (mut damaged, mut cut) = (0, false);
+    for (at, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
+        match Record::decode(line) {
+            Some(Record::Boot(boot)) if at == 0 => same_boot = boot == BOOT,
+            None if !line.ends_with(b"\n") => cut = true,
+            // Any lease before it may have ended there.
+            None | Some(Record::Boot(_)) => {
+                damaged += 1;
+                entries.values_mut().for_each(|e| e.until = e.since);
+            }
+            Some(Record::Open(entry)) => {
+                entries.insert((entry.door.clone(), entry.address), entry);
+            }
+            Some(Record::Extend {
+                door,
+                address,
+                until,
+            }) => {
+                entries
+                    .entry((door, address))
+                    .and_modify(|e| e.until = until);
+            }
+            Some(Record::Done { door, address }) => {
+                entries.entry((door, address)).and_modify(|e| e.done = true);
+            }
+            Some(Record::Closed { door, address }) => {
+                entries.remove(&(door, address));
+            }
+        }
+    }
+    assert_eq!(recovered.rebooted, !same_boot);
+    assert_eq!((recovered.damaged, recovered.cut), (damaged, cut));
+    assert_eq!(recovered.entries, Vec::from_iter(entries.into_values()));
+}
+
+/// How it stands with the guards' trials: a damaged file confirms nothing.
+pub fn trial(data: &[u8]) {
+    for boot in [BOOT, "another"] {
+        let found = Trials::parse(data, boot);
+        let mut trials = found.trials;
+        if found.damaged.is_some() {
+            assert_eq!(trials, Trials::default());
+        }
+        let ends = trials.next_end();
+        assert_eq!(trials.end(Time(0)).is_empty(), ends != Some(Time(0)));
+        trials.end(Time(u64::MAX));
+        assert_eq!(trials.next_end(), None);
+        let confirmed = trials.confirm();
+        assert_eq!(
+            trials.withdraw(None).is_empty(),
+            trials == Trials::default()
+        );
+        assert!(confirmed.is_sorted());
+    }
+}
