@@ -7,12 +7,13 @@
 #![cfg(feature = "daemon")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 #[cfg(target_os = "linux")]
 use std::{
+    io::Write,
     thread,
     time::{Duration, Instant},
 };
