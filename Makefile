@@ -101,7 +101,7 @@ install-completions:
 
 install-docs:
 	install -d -m 755 $(DESTDIR)$(DOCSDIR)
-	install -m 644 README.md $(DESTDIR)$(DOCSDIR)
+	install -m 644 README.md SECURITY.md $(DESTDIR)$(DOCSDIR)
 
 install-examples:
 	install -d -m 755 $(DESTDIR)$(EXAMPLESDIR)

@@ -28,7 +28,7 @@ use crate::time::Time;
 pub struct Args {
     /// This interface, in place of the configuration's, as posternd's -i; may be given several
     /// times
-    #[arg(short, long, value_name = "IF")]
+    #[arg(short, long, value_name = "INTERFACE")]
     interface: Vec<String>,
 }
 

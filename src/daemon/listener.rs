@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use zeroize::Zeroize;
 
 use super::sandbox;
 use super::wire::{Counted, Down, Event, INTERFACES, Knocked, Setup, VERSION};
@@ -167,12 +168,13 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
 /// Waits for more from the monitor.
 fn receive(socket: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<()> {
     let mut part = [0; 4096];
-    match socket.read(&mut part)? {
+    let n = socket.read(&mut part)?;
+    buffer.extend_from_slice(&part[..n]);
+    // It holds sequences, and the stack is not wiped by itself.
+    part.zeroize();
+    match n {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        n => {
-            buffer.extend_from_slice(&part[..n]);
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }
 
