@@ -164,17 +164,22 @@ fn another_version_is_refused_and_so_is_none() {
 
 #[test]
 fn it_listens_where_it_was_told_and_has_no_more_troubles_than_there_can_be() {
-    let hears = |bytes: &[u8]| {
+    let hears_of = |layers: Layers, bytes: &[u8]| {
         let mut listeners = none();
         let (listener, mut to) = double(7);
         listeners.next = Some(listener);
         to.write_all(&Event::Hello(VERSION).encode()).unwrap();
+        to.write_all(&Event::Confined(layers).encode()).unwrap();
         to.write_all(bytes).unwrap();
         let news = hear(&mut listeners, NOW);
         listeners.stop();
         news
     };
+    let hears = |bytes: &[u8]| hears_of(Layers::ALL, bytes);
     assert_eq!(hears(&Event::Ready(0b11).encode()), [News::InCharge(7)]);
+    let some = Layers(Layers::ALL.0 & !Layers::USER.0);
+    let news = hears_of(some, &Event::Ready(0b11).encode());
+    assert_eq!(news, died("it is not confined"));
     for more in [0b100, u64::MAX] {
         let news = hears(&Event::Ready(more).encode());
         assert_eq!(news, died("it listens where it was not told to"));
