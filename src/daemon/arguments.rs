@@ -24,8 +24,7 @@ Signals:
 Exit status:
   0   stopped by a signal
   64  the command line is wrong
-  69  another posternd runs, the packet filter cannot be driven, or the listener cannot be
-      confined
+  69  another posternd runs, or there is no packet filter or no confinement
   71  the system refused something
   77  not root
   78  the configuration is wrong"

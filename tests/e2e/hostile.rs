@@ -43,9 +43,11 @@ fn dies(daemon: &mut Daemon, net: &Net, acts: &[&str], why: &str) {
     let before = times(daemon);
     instead(daemon, acts);
     until(&line, || times(daemon) > before);
+    let in_charge = daemon.status().unwrap()["listener"].clone();
     instead(daemon, &["honest"]);
-    until("an honest one is in charge alone", || {
-        processes(&net.server).len() == HONEST && daemon.listens()
+    until("another honest one is in charge alone", || {
+        let another = daemon.status().unwrap()["listener"] != in_charge;
+        another && processes(&net.server).len() == HONEST && daemon.listens()
     });
 }
 
@@ -184,8 +186,11 @@ fn silence_keeps_nobody_waiting() {
         let in_charge = daemon.listener();
         instead(&mut daemon, acts);
         until("there are two", || processes(&net.server).len() >= 4);
-        client.knock(net.server.v4, &STEPS);
-        daemon.wait_lease("ssh", client.v4);
+        // A knock soon after one that was heard twice may count as the same.
+        until("the one in charge hears", || {
+            client.knock(net.server.v4, &STEPS);
+            daemon.lease("ssh", client.v4).is_some()
+        });
         daemon.ctl(&["close", &client.v4.to_string()]);
         assert_eq!(daemon.listener(), in_charge);
         instead(&mut daemon, &["honest"]);
@@ -386,11 +391,11 @@ fn losing_interfaces_over_and_over_costs_little() {
     let before = number(&daemon, "generation");
     instead(&mut daemon, &["hello", "ready 1", "pause 20", "lost 0"]);
     until("it goes on like that", || {
-        number(&daemon, "generation") >= before + 5
+        number(&daemon, "generation") >= before + 12
     });
-    // One a second, the reload and the first that was not waited for.
+    // Four a second, the reload and the first that was not waited for.
     let made = number(&daemon, "generation") - before;
-    let most = 3 + began.elapsed().as_secs();
+    let most = 3 + 4 * (began.elapsed().as_secs() + 1);
     assert!(made <= most, "{made} in {:?}", began.elapsed());
     // The monitor and what it runs; in charge, on its way, leaving, killed and not yet gone.
     let all = processes(&net.server);
