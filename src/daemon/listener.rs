@@ -1,6 +1,7 @@
 //! The listener: every byte a stranger can send is read here, without privileges.
 //!
-//! It reads no file, writes no log, is confined before the first packet ([`sandbox`]), and stops when the monitor's end of the socket closes.
+//! It reads no file, writes no log, is confined before the first packet ([`sandbox`]), and stops
+//! when the monitor's end of the socket closes.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};

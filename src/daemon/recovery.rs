@@ -36,23 +36,27 @@ pub fn take_up(recovered: Recovered, doors: &[Door], leases: &mut Leases, now: T
         };
         let address = entry.address;
         let opening = Opening { door, address };
-        let (since, until) = (Time(entry.since), Time(entry.until));
-        let lease = Lease {
-            door,
-            address,
-            since,
-            until,
-        };
+        let lease = lease(&entry, door);
         if recovered.rebooted || !can_knock(address) || !leases.restore(lease, now) {
             let what = What::Close;
             taken.orders.push(Order { opening, what });
         } else if !entry.done {
-            let remaining = Some(until.since(now));
+            let remaining = Some(lease.until.since(now));
             let what = What::Open { remaining };
             taken.orders.push(Order { opening, what });
         }
     }
     taken
+}
+
+/// The lease that an entry of the journal tells of, at the door's place.
+pub fn lease(entry: &Entry, door: u16) -> Lease {
+    Lease {
+        door,
+        address: entry.address,
+        since: Time(entry.since),
+        until: Time(entry.until),
+    }
 }
 
 /// What should be in force at `now`, and how much longer.

@@ -8,12 +8,13 @@ use crate::config::{Action, Door};
 use crate::daemon::clock;
 use crate::daemon::doors::NotSpent;
 use crate::daemon::log::{About, Level};
+use crate::daemon::recovery;
 use crate::daemon::voice::{Step, Voice};
 use crate::daemon::wire::{Event, Knocked};
 use crate::firewall::{Done, Firewall, Opening, Order, What, command};
 use crate::journal::{Entry, Record};
 use crate::knock::can_knock;
-use crate::lease::{Act, Change, Lease, Why};
+use crate::lease::{Act, Change, Why};
 use crate::time::Time;
 
 /// Why nobody is let in while that is so.
@@ -161,18 +162,11 @@ impl Monitor {
                 }
             };
             self.leases.close(address, Some(door), |_| {});
-            if let Some(entry) = self.journal.entry(&name, address) {
-                let (since, until) = (Time(entry.since), Time(entry.until));
-                let lease = Lease {
-                    door,
-                    address,
-                    since,
-                    until,
-                };
-                if !self.leases.restore(lease, now) {
-                    let act = Act::Close(Why::Due);
-                    left.insert(0, Change { act, ..*change });
-                }
+            if let Some(entry) = self.journal.entry(&name, address)
+                && !self.leases.restore(recovery::lease(entry, door), now)
+            {
+                let act = Act::Close(Why::Due);
+                left.insert(0, Change { act, ..*change });
             }
             if knocked {
                 self.refused += 1;

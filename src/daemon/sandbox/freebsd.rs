@@ -57,15 +57,5 @@ fn confine(left: &Left<'_>) -> io::Result<()> {
         let statistics = IoctlsBuilder::new().allow(BIOCGSTATS).finalize();
         statistics.limit(capture)?;
     }
-    untraceable()?;
     capsicum::enter()
-}
-
-/// Nobody else's process of the same user may look into ours (procctl(2)).
-fn untraceable() -> io::Result<()> {
-    let mut how = libc::PROC_TRACE_CTL_DISABLE;
-    // SAFETY: PROC_TRACE_CTL reads one int through the pointer; process 0 is the caller.
-    let done =
-        unsafe { libc::procctl(libc::P_PID, 0, libc::PROC_TRACE_CTL, (&raw mut how).cast()) };
-    Ok(Errno::result(done).map(drop)?)
 }

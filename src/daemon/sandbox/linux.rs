@@ -9,7 +9,7 @@ use landlock::{
 };
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::prctl::{set_dumpable, set_no_new_privs};
+use nix::sys::prctl::set_no_new_privs;
 use nix::sys::resource::Resource;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -51,8 +51,7 @@ pub fn enter(left: &Left<'_>, entered: &mut Entered) -> Result<(), String> {
         Ok(()) => entered.layers = entered.layers.and(layer),
         Err(why) => entered.lacking.push(format!("{name}: {why}")),
     };
-    let no_new_privs = set_no_new_privs().and_then(|()| set_dumpable(false));
-    let no_new_privs = no_new_privs.map_err(|e| e.to_string());
+    let no_new_privs = set_no_new_privs().map_err(|e| e.to_string());
     note(Layers::NO_NEW_PRIVS, "no_new_privs", no_new_privs);
     note(Layers::LANDLOCK, "landlock", landlock());
     // Landlock takes a descriptor for a moment; after seccomp nothing can be limited.

@@ -23,6 +23,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
 use nix::unistd::{Gid, Uid, chdir, chroot, dup2_stdin, setgid, setgroups, setuid};
 
+use super::dumps::forbid_cores;
 use crate::config::Confine;
 #[cfg(target_os = "freebsd")]
 use freebsd as system;
@@ -159,6 +160,9 @@ pub fn enter(
         layers: Layers::USER,
         lacking: Vec::new(),
     };
+    if let Err(e) = forbid_cores() {
+        entered.lacking.push(format!("cores and tracing: {e}"));
+    }
     system::enter(left, &mut entered)?;
     let possible = still_possible(left.socket.as_fd());
     if !possible.is_empty() {
