@@ -25,6 +25,7 @@ pub mod format;
 pub mod keygen;
 pub mod knockd;
 pub mod mistake;
+mod network;
 pub mod onetime;
 mod services;
 pub mod toml;
@@ -97,6 +98,7 @@ impl Config {
 pub use format::{Format, read};
 pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
+pub use network::Network;
 
 /// What is done where this system cannot wholly confine a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,89 +243,6 @@ pub enum To {
     Any,
     /// An address or a network.
     Network(Network),
-}
-
-/// A network, or a single address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Network {
-    /// The address; what lies outside the prefix is zero.
-    pub address: IpAddr,
-    /// Bits: at most 32 or 128.
-    pub prefix: u8,
-}
-
-impl Network {
-    /// How many bits an address of this family has.
-    fn bits(address: IpAddr) -> u8 {
-        match address {
-            IpAddr::V4(_) => 32,
-            IpAddr::V6(_) => 128,
-        }
-    }
-
-    /// Whether it is one address.
-    pub fn is_host(&self) -> bool {
-        self.prefix == Network::bits(self.address)
-    }
-
-    /// Whether the address lies in it.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        Network::bits(address) == Network::bits(self.address)
-            && masked(address, self.prefix) == self.address
-    }
-}
-
-/// As the packet filters write it: `192.0.2.7`, `192.0.2.0/24`.
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_host() {
-            true => write!(f, "{}", self.address),
-            false => write!(f, "{}/{}", self.address, self.prefix),
-        }
-    }
-}
-
-impl std::str::FromStr for Network {
-    type Err = ();
-
-    /// `192.0.2.7`, `192.0.2.0/24`; not with bits set outside the prefix, and no v4-mapped
-    /// addresses, which no packet has.
-    fn from_str(text: &str) -> Result<Network, ()> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| ())?;
-        let most = Network::bits(address);
-        let prefix = match prefix {
-            Some(prefix) if prefix.bytes().all(|b| b.is_ascii_digit()) => {
-                prefix.parse().map_err(|_| ())?
-            }
-            Some(_) => return Err(()),
-            None => most,
-        };
-        let fits = prefix <= most && masked(address, prefix) == address;
-        let mapped = address.to_canonical() != address;
-        match fits && !mapped {
-            true => Ok(Network { address, prefix }),
-            false => Err(()),
-        }
-    }
-}
-
-/// An address with zeros outside the prefix.
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    let prefix = u32::from(prefix);
-    match address {
-        IpAddr::V4(a) => {
-            let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-            IpAddr::V4((u32::from(a) & mask).into())
-        }
-        IpAddr::V6(a) => {
-            let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
-            IpAddr::V6((u128::from(a) & mask).into())
-        }
-    }
 }
 
 /// The commands of a command door. `%IP%` stands for the address.

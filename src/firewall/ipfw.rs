@@ -297,7 +297,7 @@ impl Firewall for Ipfw {
             };
             let entries = table.into_iter().flat_map(|table| &table.networks);
             let leases = entries.filter(|(network, end)| entries::is_lease(network, **end));
-            let leases = leases.map(|(network, _)| opening(network.address));
+            let leases = leases.map(|(network, _)| opening(network.address()));
             let theirs = matches!(gate.by, By::Table(Table::Theirs(_)));
             openings.extend(leases.filter(|o| !theirs || self.wanted.contains_key(o)));
         }

@@ -5,7 +5,7 @@
 //! terminal (ipfw(8) behaves differently on one).
 
 use std::borrow::Cow;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,9 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{AccessFlags, Pid, access};
 
 use super::Failure;
+use input::Feed;
+
+mod input;
 
 /// Where programs are looked for, and the `PATH` that they are given.
 pub const PATH: &str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin";
@@ -55,7 +58,8 @@ pub struct Program<'a> {
     pub args: &'a [&'a str],
     /// Its environment, whole.
     pub env: &'a [(&'a str, &'a str)],
-    /// Its standard input; empty: `/dev/null`.
+    /// Its standard input, of which it sees all or nothing, whatever becomes of us; empty:
+    /// `/dev/null`.
     pub stdin: &'a [u8],
     /// What is kept of its standard output.
     pub stdout: Keep,
@@ -91,6 +95,11 @@ pub fn find(name: &str, path: &str) -> Option<PathBuf> {
 /// A child of the program's own that outlives it is neither waited for nor killed, unless the
 /// limit is reached first.
 pub fn run(program: &Program) -> io::Result<Ended> {
+    let (stdin, feed) = Feed::new(program.stdin, input::anonymous)?;
+    run_fed(program, stdin, feed)
+}
+
+fn run_fed(program: &Program, stdin: Stdio, mut feed: Feed) -> io::Result<Ended> {
     let mut command = Command::new(program.path);
     command
         .args(program.args)
@@ -98,10 +107,7 @@ pub fn run(program: &Program) -> io::Result<Ended> {
         .envs(program.env.iter().copied())
         .current_dir("/")
         .process_group(0)
-        .stdin(match program.stdin {
-            [] => Stdio::null(),
-            _ => Stdio::piped(),
-        });
+        .stdin(stdin);
     let (out, writer) = io::pipe()?;
     let err = match program.stderr {
         None => {
@@ -119,13 +125,11 @@ pub fn run(program: &Program) -> io::Result<Ended> {
     // The command holds our copies of the writing ends: with them open no end would be seen.
     drop(command);
 
-    let mut feed = Feed::new(child.stdin.take(), program.stdin);
     let mut out = Drain::new(Some(out), program.stdout);
     let (err, keep) = err.unzip();
     let mut err = Drain::new(err, keep.unwrap_or(Keep::Last(0)));
-    let talked = feed
+    let talked = out
         .ready()
-        .and_then(|()| out.ready())
         .and_then(|()| err.ready())
         .and_then(|()| attend(&mut child, &mut feed, &mut out, &mut err, program.limit));
     let status = match talked {
@@ -269,46 +273,6 @@ fn nonblocking(fd: BorrowedFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
-}
-
-/// Our end of a child's standard input.
-struct Feed<'a> {
-    pipe: Option<std::process::ChildStdin>,
-    left: &'a [u8],
-}
-
-impl<'a> Feed<'a> {
-    fn new(pipe: Option<std::process::ChildStdin>, left: &'a [u8]) -> Feed<'a> {
-        Feed { pipe, left }
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().map(AsFd::as_fd)
-    }
-
-    fn ready(&mut self) -> io::Result<()> {
-        self.fd().map_or(Ok(()), nonblocking)
-    }
-
-    fn give(&mut self) -> io::Result<()> {
-        while let Some(pipe) = &mut self.pipe {
-            if self.left.is_empty() {
-                self.pipe = None;
-                break;
-            }
-            match pipe.write(self.left) {
-                Ok(count) => self.left = &self.left[count..],
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => break,
-                    io::ErrorKind::Interrupted => {}
-                    // It wants no more; how it ended will say whether that is well.
-                    io::ErrorKind::BrokenPipe => self.pipe = None,
-                    _ => return Err(error),
-                },
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Our end of a child's output.

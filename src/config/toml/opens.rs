@@ -362,7 +362,7 @@ pub(super) fn always(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<N
     for item in &items {
         let text = reader.text(item, RIGHT)?;
         match text.parse::<Network>() {
-            Ok(network) if network.prefix == 0 => {
+            Ok(network) if network.prefix() == 0 => {
                 let what = format!("{} is everybody", quote(text));
                 reader.refuse(item, Wrong::new(what, "name those whom you mean"));
             }

@@ -2,7 +2,6 @@
 //! addresses, numbers and names that were checked.
 
 use std::fmt::{self, Write};
-use std::net::IpAddr;
 
 use crate::config::Network;
 
@@ -227,17 +226,6 @@ fn flow(Session { local, remote }: &Session) -> String {
         local.ip(),
         local.port()
     )
-}
-
-/// The network of one address.
-pub fn host(address: IpAddr) -> Network {
-    Network {
-        address,
-        prefix: match address {
-            IpAddr::V4(_) => 32,
-            IpAddr::V6(_) => 128,
-        },
-    }
 }
 
 #[cfg(test)]

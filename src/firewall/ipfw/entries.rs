@@ -6,7 +6,7 @@ use crate::config::Network;
 
 use super::super::filter::{all_of, some_of};
 use super::super::{Failure, Opening};
-use super::batch::{Holds, Table, host};
+use super::batch::{Holds, Table};
 use super::layout::{By, Gate};
 use super::listing::{Contents, Found};
 use super::plan::{Plan, Wanted, about};
@@ -70,7 +70,7 @@ pub fn entries(found: &Found, wanted: &Wanted, plan: &mut Plan) {
     for (table, address) in wanted.lent {
         let latest = wanted.layout.latest(table, *address, wanted.ends);
         if latest.is_none() && found.names.contains(table.name()) {
-            plan.leaving.leave(table, host(*address));
+            plan.leaving.leave(table, Network::host(*address));
         }
     }
     stale(found, wanted, plan);
@@ -99,7 +99,7 @@ fn openings(
     let (mut put_out, mut put_back, mut set_right) = (Vec::new(), Vec::new(), Vec::new());
     let mut strange = Vec::new();
     for (network, &end) in &contents.networks {
-        let address = network.address;
+        let address = network.address();
         let opening = Opening { door, address };
         if !is_lease(network, end) {
             strange.push(network.to_string());
@@ -107,7 +107,7 @@ fn openings(
                 plan.foreign.insert(opening);
             }
         } else if matches!(table, Table::Ours(_)) && !wanted.ends.contains_key(&opening) {
-            plan.leaving.leave(table, host(address));
+            plan.leaving.leave(table, Network::host(address));
             // One that is over is nothing to speak of.
             if end > wanted.now + 1 {
                 put_out.push(address);
@@ -127,13 +127,13 @@ fn openings(
                 latest.unwrap_or(end)
             }
         };
-        match contents.networks.get(&host(address)) {
+        match contents.networks.get(&Network::host(address)) {
             Some(&stands) if about(stands, end) => continue,
             Some(_) => set_right.push(address),
             None if end > wanted.now + 1 => put_back.push(address),
             None => {}
         }
-        plan.entries.enter(table, host(address), end);
+        plan.entries.enter(table, Network::host(address), end);
     }
     if let Table::Ours(_) = table {
         strange.extend(contents.odd.iter().cloned());

@@ -177,10 +177,7 @@ impl Contents {
 fn address(line: &str) -> Option<(Network, u32)> {
     let (network, value) = line.split_once(' ')?;
     let (address, prefix) = network.split_once('/')?;
-    let network = Network {
-        address: address.parse().ok()?,
-        prefix: prefix.parse().ok()?,
-    };
+    let network = Network::new(address.parse().ok()?, prefix.parse().ok()?)?;
     Some((network, value.parse().ok()?))
 }
 

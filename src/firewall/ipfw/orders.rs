@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use crate::config::Network;
+
 use super::super::sessions::Session;
 use super::super::{Failure, Opening, Order, What};
-use super::batch::{Batch, Table, host};
+use super::batch::{Batch, Table};
 use super::canon::Due;
 use super::layout::{By, Gate, Layout};
 use super::listing::Rules;
@@ -64,8 +66,8 @@ pub fn steps(orders: &[Order], known: &Known) -> Steps {
                         continue;
                     }
                     match known.layout.latest(table, address, known.ends) {
-                        Some(end) => opening.enter(table, host(address), end),
-                        None => closing.leave(table, host(address)),
+                        Some(end) => opening.enter(table, Network::host(address), end),
+                        None => closing.leave(table, Network::host(address)),
                     }
                 }
             }

@@ -24,7 +24,7 @@ pub fn set(
         .layout
         .always
         .iter()
-        .filter(|network| network.address.is_ipv4() == (name == ALWAYS_4))
+        .filter(|network| network.address().is_ipv4() == (name == ALWAYS_4))
         .copied()
         .collect();
     if here.is_empty() {
@@ -72,13 +72,13 @@ fn network_of(key: Key) -> Option<Network> {
 }
 
 fn overlap(a: &Network, b: &Network) -> bool {
-    a.contains(b.address) || b.contains(a.address)
+    a.contains(b.address()) || b.contains(a.address())
 }
 
 /// What a set of networks knows this one by.
 fn key_of(network: Network) -> Key {
     match network.is_host() {
-        true => Key::Address(network.address),
+        true => Key::Address(network.address()),
         false => Key::Network(network),
     }
 }

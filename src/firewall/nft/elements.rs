@@ -27,7 +27,9 @@ pub fn running_set(session: Session) -> &'static str {
 pub fn plain(key: Key) -> Script {
     match key {
         Key::Address(address) => Script::of(&[&address]),
-        Key::Network(network) => Script::of(&[&network.address, &"/", &u64::from(network.prefix)]),
+        Key::Network(network) => {
+            Script::of(&[&network.address(), &"/", &u64::from(network.prefix())])
+        }
         Key::Session(Session { local, remote }) => Script::of(&[
             &remote.ip(),
             &" . ",

@@ -369,8 +369,8 @@ fn sessions(guards: &Guards) -> Vec<Line> {
 fn always_rules(guards: &Guards, always: &[Network]) -> Vec<Line> {
     let mut lines = Vec::new();
     for (family, set, there) in [
-        (IP, ALWAYS_4, always.iter().any(|n| n.address.is_ipv4())),
-        (IP6, ALWAYS_6, always.iter().any(|n| n.address.is_ipv6())),
+        (IP, ALWAYS_4, always.iter().any(|n| n.address().is_ipv4())),
+        (IP6, ALWAYS_6, always.iter().any(|n| n.address().is_ipv6())),
     ] {
         for (on, ports) in guards.iter().filter(|_| there) {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
@@ -400,7 +400,7 @@ fn always_rules(guards: &Guards, always: &[Network]) -> Vec<Line> {
 
 /// Networks without those that lie within others: the kernel takes no overlaps.
 fn outermost(networks: &[Network]) -> Vec<Network> {
-    let within = |a: &Network, b: &Network| a.prefix >= b.prefix && b.contains(a.address);
+    let within = |a: &Network, b: &Network| a.prefix() >= b.prefix() && b.contains(a.address());
     let mut outermost: Vec<Network> = networks
         .iter()
         .filter(|a| !networks.iter().any(|b| b != *a && within(a, b)))

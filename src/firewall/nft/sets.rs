@@ -79,12 +79,12 @@ impl Kind {
             (
                 ALWAYS_4,
                 ADDRESS_4,
-                layout.always.iter().any(|n| n.address.is_ipv4()),
+                layout.always.iter().any(|n| n.address().is_ipv4()),
             ),
             (
                 ALWAYS_6,
                 ADDRESS_6,
-                layout.always.iter().any(|n| n.address.is_ipv6()),
+                layout.always.iter().any(|n| n.address().is_ipv6()),
             ),
         ] {
             if there {

@@ -113,16 +113,15 @@ pub struct Entry {
 impl Entry {
     /// The entry of an address.
     pub fn of(address: IpAddr) -> Entry {
-        let prefix = if address.is_ipv4() { 32 } else { 128 };
         Entry {
             not: false,
-            network: Network { address, prefix },
+            network: Network::host(address),
         }
     }
 
     /// The address, if it lets one in.
     pub fn address(&self) -> Option<IpAddr> {
-        (!self.not && self.network.is_host()).then_some(self.network.address)
+        (!self.not && self.network.is_host()).then_some(self.network.address())
     }
 }
 
@@ -145,13 +144,7 @@ pub fn entries(text: &str) -> Option<BTreeSet<Entry>> {
         let network = match word.parse() {
             Ok(network) => network,
             // What Network does not take: a v4-mapped address.
-            Err(()) => {
-                let address: IpAddr = word.parse().ok()?;
-                Network {
-                    address,
-                    prefix: if address.is_ipv4() { 32 } else { 128 },
-                }
-            }
+            Err(()) => Network::host(word.parse().ok()?),
         };
         Some(Entry { not, network })
     };

@@ -1,4 +1,8 @@
 use super::*;
+use std::fs::File;
+
+/// More than any pipe holds.
+const MUCH: u32 = 4_000_000;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -22,25 +26,71 @@ fn both_outputs_and_the_status() {
     assert_eq!(in_words(ended.status.unwrap()), "exit status 3");
 }
 
+/// In place of [`input::anonymous`], where that fails.
+fn no_file() -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// As [`run`], where there is no anonymous file.
+fn run_by_pipe(program: &Program) -> io::Result<Ended> {
+    let (stdin, feed) = Feed::new(program.stdin, no_file)?;
+    run_fed(program, stdin, feed)
+}
+
+/// What a child reads whose input comes from a process that dies before the child starts.
+fn read_of_the_dead(script: &[u8], file: fn() -> io::Result<File>) -> Vec<u8> {
+    let (stdin, feed) = Feed::new(script, file).unwrap();
+    drop(feed);
+    let ended = Command::new("/bin/cat").stdin(stdin).output().unwrap();
+    assert!(ended.status.success());
+    ended.stdout
+}
+
+#[test]
+fn what_is_handed_over_is_whole_whatever_becomes_of_us() {
+    let much: Vec<u8> = (0..MUCH).map(|n| n as u8).collect();
+    for script in [&b"flush\n"[..], &much] {
+        let read = read_of_the_dead(script, input::anonymous);
+        assert!(read == script, "{} of {}", read.len(), script.len());
+    }
+    // Through a pipe: what it holds.
+    assert_eq!(read_of_the_dead(b"flush\n", no_file), b"flush\n");
+    let read = read_of_the_dead(&much, no_file);
+    assert!(!read.is_empty() && read.len() < much.len() && much.starts_with(&read));
+}
+
+/// As ipfw(8) is told to read it.
+#[test]
+fn what_is_handed_over_can_be_opened_by_name() {
+    for run in [run, run_by_pipe] {
+        let ended = run(&sh(&["-c", "cat /dev/stdin"], b"table all info\n", LONG)).unwrap();
+        assert_eq!(ended.stdout, b"table all info\n");
+    }
+}
+
 #[test]
 fn much_in_and_much_out_at_once() {
-    let fed: Vec<u8> = (0..4_000_000u32).map(|n| n as u8).collect();
-    let ended = run(&sh(&["-c", "tee /dev/stderr"], &fed, LONG)).unwrap();
-    assert!(
-        ended.stdout == fed,
-        "{} bytes of {}",
-        ended.stdout.len(),
-        fed.len()
-    );
-    assert_eq!(ended.stderr, &fed[fed.len() - KEPT..]);
+    let fed: Vec<u8> = (0..MUCH).map(|n| n as u8).collect();
+    for run in [run, run_by_pipe] {
+        let ended = run(&sh(&["-c", "tee /dev/stderr"], &fed, LONG)).unwrap();
+        assert!(
+            ended.stdout == fed,
+            "{} bytes of {}",
+            ended.stdout.len(),
+            fed.len()
+        );
+        assert_eq!(ended.stderr, &fed[fed.len() - KEPT..]);
+    }
 }
 
 #[test]
 fn who_does_not_read_is_not_waited_for() {
-    let fed = vec![b'x'; 4_000_000];
-    let ended = run(&sh(&["-c", "exec <&-; echo done"], &fed, LONG)).unwrap();
-    assert!(ended.status.unwrap().success());
-    assert_eq!(ended.stdout, b"done\n");
+    let fed = vec![b'x'; MUCH as usize];
+    for run in [run, run_by_pipe] {
+        let ended = run(&sh(&["-c", "exec <&-; echo done"], &fed, LONG)).unwrap();
+        assert!(ended.status.unwrap().success());
+        assert_eq!(ended.stdout, b"done\n");
+    }
 }
 
 #[test]

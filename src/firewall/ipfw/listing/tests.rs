@@ -71,6 +71,23 @@ fn a_look() {
 }
 
 #[test]
+fn entries_that_are_no_networks() {
+    let mut contents = Contents::default();
+    let odd = [
+        "192.0.2.7/33 5",
+        "192.0.2.7/24 5",
+        "192.0.2.7/255 0",
+        "2001:db8::7/129 5",
+        "192.0.2.7/-1 5",
+        "192.0.2.7 5",
+        "em0 5",
+    ];
+    odd.iter().for_each(|line| contents.entry(line));
+    assert!(contents.networks.is_empty(), "{contents:?}");
+    assert_eq!(contents.odd, odd);
+}
+
+#[test]
 fn rules_and_whose_they_are() {
     let rules = rules(RULES.lines()).unwrap();
     let ours: Vec<bool> = rules.values().flatten().map(Line::is_ours).collect();

@@ -1,0 +1,131 @@
+//! Networks and their notation.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// A network, or a single address: what lies outside the prefix is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// A network; `None`: the prefix is longer than the address, or bits outside it are set.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Network> {
+        let fits = prefix <= bits(address) && masked(address, prefix) == address;
+        fits.then_some(Network { address, prefix })
+    }
+
+    /// The network of one address.
+    pub fn host(address: IpAddr) -> Network {
+        Network {
+            address,
+            prefix: bits(address),
+        }
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits its addresses have in common: at most 32 or 128.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether it is one address.
+    pub fn is_host(&self) -> bool {
+        self.prefix == bits(self.address)
+    }
+
+    /// Whether the address lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        bits(address) == bits(self.address) && masked(address, self.prefix) == self.address
+    }
+}
+
+/// As the packet filters write it: `192.0.2.7`, `192.0.2.0/24`.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_host() {
+            true => write!(f, "{}", self.address),
+            false => write!(f, "{}/{}", self.address, self.prefix),
+        }
+    }
+}
+
+impl std::str::FromStr for Network {
+    type Err = ();
+
+    /// `192.0.2.7`, `192.0.2.0/24`; not with bits set outside the prefix, and no v4-mapped
+    /// addresses, which no packet has.
+    fn from_str(text: &str) -> Result<Network, ()> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| ())?;
+        let network = match prefix {
+            Some(prefix) if prefix.bytes().all(|b| b.is_ascii_digit()) => {
+                Network::new(address, prefix.parse().map_err(|_| ())?).ok_or(())?
+            }
+            Some(_) => return Err(()),
+            None => Network::host(address),
+        };
+        match address.to_canonical() == address {
+            true => Ok(network),
+            false => Err(()),
+        }
+    }
+}
+
+/// How many bits an address of this family has.
+fn bits(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// An address with zeros outside a prefix that is no longer than it.
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    let prefix = u32::from(prefix);
+    match address {
+        IpAddr::V4(a) => {
+            let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
+            IpAddr::V4((u32::from(a) & mask).into())
+        }
+        IpAddr::V6(a) => {
+            let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
+            IpAddr::V6((u128::from(a) & mask).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_prefix_is_longer_than_its_address_and_no_bit_outside_is_set() {
+        let new = |address: &str, prefix| Network::new(address.parse().unwrap(), prefix);
+        for (address, most) in [("192.0.2.7", 32), ("2001:db8::7", 128)] {
+            let host = Network::host(address.parse().unwrap());
+            assert_eq!(new(address, most), Some(host));
+            assert_eq!(
+                (host.prefix(), host.to_string()),
+                (most, address.to_owned())
+            );
+            for wrong in [most + 1, u8::MAX, most - 1, 0] {
+                assert_eq!(new(address, wrong), None, "{address}/{wrong}");
+            }
+        }
+        for (all, within, other) in [("0.0.0.0", "10.9.8.7", "::"), ("::", "fe80::1", "0.0.0.0")] {
+            let all = new(all, 0).unwrap();
+            assert!(all.contains(within.parse().unwrap()));
+            assert!(!all.contains(other.parse().unwrap()));
+        }
+    }
+}
