@@ -145,7 +145,12 @@ impl Journal {
     /// [`Journal::catch_up`] tells. `boot` names the boot the system runs in; `now` is the time
     /// since then. One that had changed is kept beside it, as `journal.damaged`.
     pub fn open(path: &Path, boot: &str, now: Time) -> (Journal, Recovered) {
-        let (live, recovered) = load(path, boot, now);
+        let (mut live, recovered) = load(path, boot, now);
+        if recovered.rebooted {
+            // The file says this boot from now on: killed before they are closed, whoever opens
+            // it next must not take them for leases of it.
+            doubt(&mut live);
+        }
         if recovered.damaged > 0 || recovered.unread.is_some() {
             let aside = path.with_extension("damaged");
             // For a person to look at: nothing depends on it.
