@@ -11,14 +11,17 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use postern::config::{
-    self, Action, Commands, Config, Confine, Door, FirewallKind, Knock, LogTo, Port, Protocol,
-    Sequence, Steps, TcpFlags, bounds, check, convert, knockd, toml,
+    self, Action, Commands, Config, Confine, Door, FirewallKind, Knock, LogTo, Port, Sequence,
+    Steps, TcpFlags, bounds, check, convert, knockd, toml,
 };
 use proptest::prelude::*;
 
+#[path = "common/finished.rs"]
+mod finished;
 #[path = "common/golden.rs"]
 mod golden;
 
+use finished::{MORE, finished};
 use golden::name;
 
 fn directory() -> PathBuf {
@@ -247,30 +250,6 @@ fn texts() -> &'static [String] {
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .collect()
     })
-}
-
-/// A step that no file here has.
-const MORE: Port = Port {
-    protocol: Protocol::Udp,
-    number: 61_001,
-};
-
-/// What is made, with sequences in the place of the textbook's: those and a step more.
-fn finished(made: &convert::Converted) -> String {
-    let more = format!(", \"{MORE}\"]\n");
-    let (mut text, mut stands) = (String::new(), false);
-    for line in made.text.split_inclusive('\n') {
-        // A door that is left out is a comment as a whole.
-        stands = line.starts_with('[') || (stands && !line.starts_with("#["));
-        match line.strip_prefix("#sequence = ") {
-            Some(steps) if stands => {
-                text.push_str("sequence = ");
-                text.push_str(&steps.replace("]\n", &more));
-            }
-            _ => text.push_str(line),
-        }
-    }
-    text
 }
 
 /// What must hold for any text: no panic, never a refusal without a reason, every message on one

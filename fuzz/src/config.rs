@@ -2,14 +2,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use postern::client::profile as profiles;
-use postern::config::convert::{Converted, convert};
+use postern::config::convert::convert;
 use postern::config::toml::{MOST_MISTAKES, door_name};
 use postern::config::{
-    Action, Door, Format, Knock, Mistake, Parsed, Place, Port, Protocol, Steps, bounds, check,
-    onetime, read, toml,
+    Action, Door, Format, Knock, Mistake, Parsed, Place, Port, Steps, bounds, check, onetime, read,
+    toml,
 };
 
 use super::is_a_line;
+use finished::{MORE, finished};
+
+#[path = "../../tests/common/finished.rs"]
+mod finished;
 
 /// A knockd.conf, whatever stands in it: it is read, or every mistake has its place. What is read
 /// can be converted, and the postern.toml made of it has the same doors, once the textbook's
@@ -187,30 +191,6 @@ fn converts(file: &str, parsed: &Parsed) {
         }
     }
     assert_eq!(unfinished, made.unfinished);
-}
-
-/// A step that takes a sequence out of the textbook.
-const MORE: Port = Port {
-    protocol: Protocol::Udp,
-    number: 61_001,
-};
-
-/// What is made, with sequences in the place of the textbook's: those and a step more.
-fn finished(made: &Converted) -> String {
-    let more = format!(", \"{MORE}\"]\n");
-    let (mut text, mut stands) = (String::new(), false);
-    for line in made.text.split_inclusive('\n') {
-        // A door that is left out is a comment as a whole.
-        stands = line.starts_with('[') || (stands && !line.starts_with("#["));
-        match line.strip_prefix("#sequence = ") {
-            Some(steps) if stands => {
-                text.push_str("sequence = ");
-                text.push_str(&steps.replace("]\n", &more));
-            }
-            _ => text.push_str(line),
-        }
-    }
-    text
 }
 
 /// How many have the step that finished them.
