@@ -359,7 +359,9 @@ fn knockd_conf(name: &str) -> String {
 fn convert_prints_what_check_finds_sound() {
     let top = tempfile::tempdir().unwrap();
     let here = |name| top.path().join(name);
-    fs::write(here("knockd.conf"), knockd_conf("article-freebsd.conf")).unwrap();
+    let article = knockd_conf("article-freebsd.conf");
+    let article = article.replace("000,8000,", "143,2912,16044,");
+    fs::write(here("knockd.conf"), article).unwrap();
     let made = posternctl(top.path(), &["convert", "knockd.conf"]);
     assert_eq!(made.status.code(), Some(0));
     assert!(made.stderr.is_empty());
@@ -408,6 +410,52 @@ fn convert_prints_what_check_finds_sound() {
         "",
         said,
     );
+}
+
+/// A textbook's sequence is not taken over: check leads to where another is to be had, and the
+/// file is sound when that stands in the place of the comment.
+#[test]
+fn convert_asks_for_another_sequence_than_the_textbooks() {
+    let top = tempfile::tempdir().unwrap();
+    let here = |name| top.path().join(name);
+    fs::write(here("knockd.conf"), knockd_conf("article-freebsd.conf")).unwrap();
+    let made = posternctl(top.path(), &["convert", "knockd.conf"]);
+    assert_eq!(made.status.code(), Some(0));
+    let said = "posternctl: knockd.conf: write a sequence where a comment asks for one\n";
+    assert_eq!(String::from_utf8_lossy(&made.stderr), said);
+    let made = String::from_utf8(made.stdout).unwrap();
+    let theirs = "#sequence = [\"7000\", \"8000\", \"9000\"]\n";
+    assert_eq!(made.matches(theirs).count(), 1, "{made}");
+
+    let line = |part| 1 + made.lines().position(|line| line.contains(part)).unwrap();
+    let (knock, sequence) = (line("[[door.openSSH.knock]]"), line("#sequence"));
+    let check = |text: &str| {
+        fs::write(here("postern.toml"), text).unwrap();
+        fs::set_permissions(here("postern.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+        let checked = posternctl(top.path(), &["check", "postern.toml"]);
+        let said = [checked.stdout, checked.stderr].concat();
+        (checked.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = check(&made);
+    assert_eq!(code, Some(78));
+    let wanted = format!(
+        "postern.toml:{knock}:1: door.openSSH.knock: the knock has no steps; write sequence = \
+         [...] as posternctl keygen --sequence prints it\n"
+    );
+    assert!(said.contains(&wanted), "{said}");
+
+    let (code, said) = check(&made.replace("#sequence", "sequence"));
+    assert_eq!(code, Some(78));
+    let wanted = format!(
+        "postern.toml:{sequence}:12: door.openSSH.knock.sequence: the sequence is in every manual \
+         of knockd: whoever has read one tries it; posternctl keygen --sequence makes another\n"
+    );
+    assert!(said.contains(&wanted), "{said}");
+
+    let keygen = posternctl(top.path(), &["keygen", "--sequence"]).stdout;
+    let printed = String::from_utf8(keygen).unwrap();
+    let (code, said) = check(&made.replace(theirs, &printed));
+    assert_eq!(code, Some(0), "{said}");
 }
 
 /// A shell makes the file that output goes to.
@@ -614,7 +662,7 @@ fn what_is_unwise() {
 start_command = "/usr/local/bin/wake %IP%"
 
 [[door.wake.knock]]
-sequence = ["7000", "8000", "9000"]
+sequence = ["9143", "2045", "14044"]
 
 [[door.wake.knock]]
 sequence = ["7143", "{port}", "2912", "16044"]

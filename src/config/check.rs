@@ -11,7 +11,7 @@ use super::mistake::{Parsed, Spot, Warning};
 use super::units;
 use super::{Action, Config, Door, FirewallKind, Knock, Opens, Port, Sequence, Steps};
 
-pub(crate) use steps::{in_a_textbook, is_a_sweep};
+pub(crate) use steps::{ANOTHER, KNOWN, in_a_textbook, is_a_sweep, is_the_textbooks};
 
 /// A door open for longer than this is hardly closed.
 const LONG: Duration = Duration::from_secs(3600);

@@ -5,6 +5,7 @@ mod plan;
 
 use std::fmt::{self, Write as _};
 
+use super::check::is_the_textbooks;
 use super::filters::Rule;
 use super::mistake::{Parsed, Spot};
 use super::{
@@ -19,6 +20,9 @@ pub struct Converted {
     pub text: String,
     /// How many doors stand in it; without any it is refused. The others are comments.
     pub doors: usize,
+    /// How many of these have only a comment where their sequence must stand, since it was the
+    /// textbook's; with any the file is refused.
+    pub unfinished: usize,
 }
 
 /// Makes a postern.toml of what [`knockd::read`](super::knockd::read) has read from `file`. What
@@ -30,11 +34,15 @@ pub fn convert(file: &str, parsed: &Parsed) -> Converted {
         plan: &plan,
         text: String::new(),
     };
-    let doors = made.all(file);
+    let doors = made.all(file).unwrap_or_default();
     Converted {
         // A string takes whatever it is given.
         text: made.text,
-        doors: doors.unwrap_or_default(),
+        doors: doors.len(),
+        unfinished: doors
+            .into_iter()
+            .filter(|door| has_the_textbooks(door))
+            .count(),
     }
 }
 
@@ -44,8 +52,9 @@ struct Made<'c> {
     text: String,
 }
 
-impl Made<'_> {
-    fn all(&mut self, file: &str) -> Result<usize, fmt::Error> {
+impl<'c> Made<'c> {
+    /// The doors that stand.
+    fn all(&mut self, file: &str) -> Result<Vec<&'c Door>, fmt::Error> {
         let config = &self.parsed.config;
         self.comment(&format!(
             "Made from {file} by posternctl convert: read it through, and ask posternctl check."
@@ -71,7 +80,7 @@ impl Made<'_> {
         if let Some(firewall) = self.plan.firewall {
             writeln!(self.text, "firewall = {}", quoted(word(firewall)))?;
         }
-        let mut stand = 0;
+        let mut stand = Vec::new();
         for (at, (door, what)) in config.doors.iter().zip(&self.plan.doors).enumerate() {
             writeln!(self.text)?;
             let Knock::Sequence(sequence) = &door.knocks[0];
@@ -80,14 +89,14 @@ impl Made<'_> {
                     self.ran(at, door)?;
                     self.opens(door, opening, *ends)?;
                     self.knock(door, sequence)?;
-                    stand += 1;
+                    stand.push(door);
                 }
                 What::Unneeded(opener) => self.unneeded(at, *opener)?,
                 What::Runs(commands, why) => {
                     self.comment(&format!("{}: {why}.", self.whence(at)))?;
                     self.runs(door, commands)?;
                     self.knock(door, sequence)?;
-                    stand += 1;
+                    stand.push(door);
                 }
                 What::LeftOut(commands, why) => {
                     self.comment(&format!("{} is left out: {why}.", self.whence(at)))?;
@@ -234,6 +243,13 @@ impl Made<'_> {
     fn knock(&mut self, door: &Door, sequence: &Sequence) -> fmt::Result {
         writeln!(self.text, "\n[[door.{}.knock]]", door.name)?;
         match &sequence.steps {
+            Steps::Fixed(steps) if is_the_textbooks(steps) => {
+                self.comment(
+                    "Every manual of knockd has it: write what posternctl keygen --sequence prints \
+                     instead.",
+                )?;
+                writeln!(self.text, "#{}", keygen::toml_line(steps))?;
+            }
             Steps::Fixed(steps) => writeln!(self.text, "{}", keygen::toml_line(steps))?,
             Steps::OneTime(path) => {
                 self.comment("Readable by root alone: chmod 600.")?;
@@ -252,6 +268,12 @@ impl Made<'_> {
         }
         Ok(())
     }
+}
+
+fn has_the_textbooks(door: &Door) -> bool {
+    door.knocks.iter().any(|Knock::Sequence(sequence)| {
+        matches!(&sequence.steps, Steps::Fixed(steps) if is_the_textbooks(steps))
+    })
 }
 
 fn word(firewall: FirewallKind) -> &'static str {

@@ -48,7 +48,8 @@
 //! | `target` | any address of ours | the destination address instead |
 //!
 //! A sequence whose every step is the port just above (or just below) the last is refused: a
-//! port sweep would open it, since no trap fits between. Among sequences with the same first
+//! port sweep would open it, since no trap fits between; so is one that knockd's manuals give,
+//! 7000 8000 9000 or 2222 3333 4444 in any order, TCP or UDP. Among sequences with the same first
 //! step and `target` there may be 4 that differ in `tcpflags`, `seq_timeout` or `on`.
 
 mod door;

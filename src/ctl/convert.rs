@@ -35,6 +35,10 @@ pub fn run(file: &Path, json: bool, out: &mut impl Write) -> Result<u8, Problem>
         true => json_line(&Made { toml: &made.text }, out)?,
         false => write!(out, "{}", made.text)?,
     }
+    if made.unfinished > 0 {
+        let said = "write a sequence where a comment asks for one";
+        let _ = writeln!(io::stderr(), "posternctl: {name}: {said}");
+    }
     if made.doors > 0 {
         return Ok(exit::OK);
     }

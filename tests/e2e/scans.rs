@@ -110,7 +110,7 @@ fn no_scan_tells_it_over_ipv6() {
 fn in_order() -> Vec<Door> {
     let opens = |name, port| Door::opens(name, port, "1h");
     vec![
-        opens("textbook", "22/tcp").to(&["7000", "8000", "9000"]),
+        opens("round", "22/tcp").to(&["7000", "8000", "10000"]),
         opens("close", "23/tcp").to(&["20100", "20103", "20107", "20110"]),
         opens("down", "25/tcp").to(&["61000", "40000", "30000", "1500"]),
         opens("pair", "26/tcp").to(&["1200", "64000"]),

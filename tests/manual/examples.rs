@@ -163,7 +163,7 @@ fn convert_prints_what_the_manual_shows() {
         .arg(&file)
         .output()
         .unwrap();
-    let printed = String::from_utf8(ran.stdout).unwrap();
+    let printed = String::from_utf8([ran.stderr, ran.stdout].concat()).unwrap();
     let printed = printed.replace(file.to_str().unwrap(), FILE);
     assert_eq!(printed.trim_end(), toml);
 }

@@ -6,7 +6,6 @@ use super::super::{Port, Protocol, services};
 use super::{Check, Fixed};
 
 /// Sequences that knockd's documentation and samples give, by their ports in ascending order.
-/// Whoever has read them tries them.
 const TEXTBOOK: [[u16; 3]; 2] = [[7000, 8000, 9000], [2222, 3333, 4444]];
 
 /// The fewest steps that are hard enough to guess.
@@ -24,8 +23,21 @@ const PRIVILEGED: u16 = 1024;
 
 const GENERATE: &str = "write four or more, as posternctl keygen --sequence makes them";
 
+/// What is wrong with a sequence that [`is_the_textbooks`], and what would be right. A
+/// postern.toml with it is refused, a knockd.conf is warned of.
+pub(crate) const KNOWN: &str =
+    "the sequence is in every manual of knockd: whoever has read one tries it";
+pub(crate) const ANOTHER: &str = "posternctl keygen --sequence makes another";
+
 pub(crate) fn in_a_textbook(port: u16) -> bool {
     TEXTBOOK.iter().flatten().any(|&known| known == port)
+}
+
+/// Whether these are a textbook's ports and no others, in any order, TCP or UDP.
+pub(crate) fn is_the_textbooks(steps: &[Port]) -> bool {
+    let mut sorted: Vec<u16> = steps.iter().map(|step| step.number).collect();
+    sorted.sort_unstable();
+    TEXTBOOK.iter().any(|known| known[..] == sorted[..])
 }
 
 impl<'c> Check<'c> {
@@ -36,14 +48,8 @@ impl<'c> Check<'c> {
         live: &BTreeSet<Port>,
         opened: &BTreeMap<Port, &'c str>,
     ) {
-        let mut sorted: Vec<u16> = fixed.steps.iter().map(|step| step.number).collect();
-        sorted.sort_unstable();
-        if TEXTBOOK.iter().any(|known| known[..] == sorted[..]) {
-            self.warn(
-                fixed.spot(),
-                "the sequence is knockd's example, which scanners try",
-                "take one from posternctl keygen --sequence",
-            );
+        if is_the_textbooks(fixed.steps) {
+            self.warn(fixed.spot(), KNOWN, ANOTHER);
             return;
         }
         if let [only] = fixed.steps {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::super::check::is_a_sweep;
+use super::super::check::{ANOTHER, KNOWN, is_a_sweep, is_the_textbooks};
 use super::super::mistake::{Places, Spot, Wrong, quote};
 use super::super::{Knock, Port, Protocol, Sequence, Steps, TcpFlags, bounds, units};
 use super::Across;
@@ -111,6 +111,8 @@ fn sequence(
         let what = "each step is the port next to the last: a port sweep opens the door";
         let right = "leave gaps for traps, as posternctl keygen --sequence does";
         reader.refuse(field, Wrong::new(what, right));
+    } else if is_the_textbooks(&steps) {
+        reader.refuse(field, Wrong::new(KNOWN, ANOTHER));
     }
     Some(steps)
 }

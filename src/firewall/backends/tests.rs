@@ -3,7 +3,7 @@ use crate::config::toml;
 
 fn config(rest: &str) -> Config {
     let door = "opens = [\"22/tcp\"]\nopen_for = \"30s\"\n";
-    let knock = "sequence = [\"7000/tcp\", \"8000/tcp\", \"9000/tcp\"]\n";
+    let knock = "sequence = [\"7000/tcp\", \"8000/tcp\", \"9001/tcp\"]\n";
     let text = format!(
         "interface = \"em0\"\nfirewall = \"memory\"\n{rest}\n[door.ssh]\n{door}[[door.ssh.knock]]\n{knock}"
     );
