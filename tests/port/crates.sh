@@ -45,7 +45,7 @@ awk -F '"' '
 
 while read -r name _; do
     crate "$name" >/dev/null || {
-        "$cargo" fetch --quiet --locked
+        CARGO_NET_RETRY=10 "$cargo" fetch --quiet --locked
         break
     }
 done <"$work/crates"
