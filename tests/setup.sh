@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that what a job needs is there: setup.sh [build] [test] [lint] [freebsd-cross]
-# ("build test" when none is named).
+# Makes sure that what a job needs is there: setup.sh [build] [test] [lint] [fuzz]
+# [freebsd-cross] ("build test" when none is named).
 #
 #   build           a linker, libpcap with its headers, cargo
 #   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, ...,
@@ -33,8 +33,8 @@ packages() {
                 'libpcap-dev /usr/include/pcap/pcap.h'
             ;;
         Linux/test)
-            printf '%s\n' 'bmake bmake' 'iproute2 ip' 'iptables iptables' 'iputils-ping ping' \
-                'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
+            printf '%s\n' 'bmake bmake' 'git git' 'iproute2 ip' 'iptables iptables' \
+                'iputils-ping ping' 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
                 'openssh-client ssh' 'openssh-server sshd' 'tcpdump tcpdump'
             ;;
         Linux/lint)
