@@ -458,8 +458,8 @@ fn one_that_cannot_be_killed_stops_nothing() {
     let restarts = number(&daemon, "restarts");
     until("it goes on", || number(&daemon, "restarts") >= restarts + 2);
     let all = processes(&net.server);
-    // The monitor and what it runs, and the eight.
-    assert!(all.len() <= 2 + 8, "{all:?}");
+    // The honest one may still be in charge. What the monitor runs, and the eight.
+    assert!(all.len() <= HONEST + 1 + 8, "{all:?}");
     daemon.listener_does(&["honest"]);
     for pid in all.into_iter().filter(|&pid| pid != daemon.monitor()) {
         kill(pid, Signal::SIGKILL).unwrap();
