@@ -30,9 +30,6 @@ pub const REFUSALS: [Errno; 1] = [Errno::EPERM];
 const ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";
 
 /// Fails with ESRCH where it is allowed.
-///
-/// # Safety
-/// None is needed: there is no process 0.
 pub fn trace_nobody() -> libc::c_int {
     // SAFETY: reads a word of a process that there is not, into nothing.
     unsafe { libc::ptrace(libc::PTRACE_PEEKUSER, 0, 0, 0) as libc::c_int }
