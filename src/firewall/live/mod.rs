@@ -35,11 +35,13 @@ pub struct Remark {
 }
 
 impl Remark {
+    /// What stands in others' rules may be quoted in it: what is no letter to see becomes a `?`.
     fn new(spot: Spot, what: impl Into<String>, better: impl Into<String>) -> Remark {
+        let line = |text: String| text.replace(char::is_control, "?");
         Remark {
             spot,
-            what: what.into(),
-            better: better.into(),
+            what: line(what.into()),
+            better: line(better.into()),
         }
     }
 
