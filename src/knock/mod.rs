@@ -39,6 +39,7 @@ use table::{Room, Source, Table, WAYS};
 
 pub mod ping;
 mod sequence;
+pub mod spa;
 mod sweep;
 mod table;
 #[cfg(test)]
