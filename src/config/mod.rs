@@ -175,6 +175,14 @@ impl Door {
         matches!(self.action, Action::Open(_))
     }
 
+    /// The ports that it opens; none if it runs commands.
+    pub fn ports(&self) -> &[Port] {
+        match &self.action {
+            Action::Open(opens) => &opens.ports,
+            Action::Command(_) => &[],
+        }
+    }
+
     /// Whether its leases end with a stop command.
     pub fn owes_stop(&self) -> bool {
         matches!(&self.action, Action::Command(commands) if commands.stop.is_some())

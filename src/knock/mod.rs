@@ -220,6 +220,11 @@ impl Knocks {
         self.at = 1 << (interface & 63);
     }
 
+    /// The bit of the interface that packets come from now.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
     /// From now on only the attempts that have begun go on: others are begun elsewhere.
     pub fn admit_no_more(&mut self) {
         self.admitting = false;

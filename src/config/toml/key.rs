@@ -8,7 +8,7 @@ use toml::de::{DeString, DeValue};
 use super::super::key::Key;
 use super::super::mistake::{Places, Spot, Wrong, quote};
 use super::super::secret::{Carrier, Mac, Secret, cipher_key_from_base64, key_from_base64};
-use super::super::{Action, Door, Port, bounds};
+use super::super::{Door, Port, bounds};
 use super::keys::{Kind, nearest};
 use super::opens::networks;
 use super::reader::{self, Field, Reader, Table, dotted};
@@ -145,7 +145,7 @@ fn one(
             && read
                 .into_iter()
                 .flatten()
-                .all(|door| opened_by(door).is_empty())
+                .all(|door| door.ports().is_empty())
         {
             let what = "its doors open no port that a request could name";
             let right = "write ports = [\"22/tcp\"] with what requests are to name";
@@ -294,17 +294,9 @@ fn ports(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<Port>> {
     ports.into_iter().collect()
 }
 
-/// What a door opens, as a request may name it.
-fn opened_by(door: &Door) -> &[Port] {
-    match &door.action {
-        Action::Open(opens) => &opens.ports,
-        Action::Command(_) => &[],
-    }
-}
-
 /// A door opens as a whole: it must not open more than the key may ask for.
 fn uncovered(reader: &Reader<'_>, field: &Field<'_, '_>, door: &Door, ports: &[Port]) {
-    if let Some(port) = opened_by(door).iter().find(|port| !ports.contains(port)) {
+    if let Some(port) = door.ports().iter().find(|port| !ports.contains(port)) {
         let what = format!(
             "door {} opens {port}, which ports does not allow",
             door.name
