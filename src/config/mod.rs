@@ -7,6 +7,7 @@
 //! | [`knockd`] | the same for knockd.conf |
 //! | [`convert`](mod@convert) | knockd.conf -> postern.toml |
 //! | [`check`] | what a configuration may say but had better not |
+//! | [`key`] | keys of single-packet authorization, and other secrets |
 //! | [`keygen`] | new sequences |
 //! | [`onetime`] | lists of sequences, each used once |
 //! | [`units`] | durations and ports, read and shown |
@@ -22,6 +23,7 @@ pub mod convert;
 pub mod discreet;
 mod filters;
 pub mod format;
+pub mod key;
 pub mod keygen;
 pub mod knockd;
 pub mod mistake;
@@ -74,6 +76,8 @@ pub struct Config {
     pub trial: Option<Duration>,
     /// `doors` in the order of the file. At least one.
     pub doors: Vec<Door>,
+    /// `[key.NAME]` in the order of the file.
+    pub keys: Vec<Key>,
     /// What a knockd.conf said beyond this; `None`: it was a postern.toml.
     pub knockd: Option<Knockd>,
 }
@@ -96,6 +100,7 @@ impl Config {
 }
 
 pub use format::{Format, read};
+pub use key::{Carrier, Key, Mac, Pattern, Secret};
 pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
 pub use network::Network;
@@ -143,7 +148,7 @@ pub struct Door {
     pub name: String,
     /// What a grant does.
     pub action: Action,
-    /// `knock`: at least one.
+    /// `knock`: at least one, unless a key opens the door.
     pub knocks: Vec<Knock>,
     /// `max_leases`: at the limit the lease nearest its end gives way. No more than `rules` has
     /// numbers.
@@ -267,6 +272,30 @@ pub struct Commands {
 pub enum Knock {
     /// A sequence of ports.
     Sequence(Sequence),
+    /// A ping that carries a secret.
+    Ping(Ping),
+}
+
+impl Knock {
+    /// The sequence, if it is one.
+    pub fn sequence(&self) -> Option<&Sequence> {
+        match self {
+            Knock::Sequence(sequence) => Some(sequence),
+            Knock::Ping(_) => None,
+        }
+    }
+}
+
+/// An ICMP or ICMPv6 echo request whose payload holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// `ping`: the secret.
+    pub secret: Pattern,
+    /// `offsets`: where in the payload it may begin; `None`: where `ping -p` puts it, behind a
+    /// time stamp of 8 bytes (FreeBSD, macOS) or of 16 (Linux).
+    pub offsets: Option<RangeInclusive<u8>>,
+    /// `target`: the destination address instead of the interface's own.
+    pub target: Option<IpAddr>,
 }
 
 /// A sequence of ports, each hit within `timeout` of the first.

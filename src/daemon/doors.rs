@@ -2,13 +2,14 @@
 //! lists with the line in force, what each door still allows.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::allowance::Allowance;
 use super::files::{self, Believed, Distrust};
 use crate::config::{Action, Config, Door, Knock, Port, Steps, onetime};
-use crate::knock::{EVERYWHERE, Watch};
+use crate::knock::{EVERYWHERE, PingWatch, Watch};
 use crate::lease::Terms;
 use crate::time::Time;
 
@@ -27,7 +28,9 @@ pub fn watches(
     let mut watches = Vec::new();
     for (d, door) in (0u16..).zip(&config.doors) {
         for (k, knock) in (0u16..).zip(&door.knocks) {
-            let Knock::Sequence(sequence) = knock;
+            let Some(sequence) = knock.sequence() else {
+                continue;
+            };
             let lines = match &sequence.steps {
                 Steps::Fixed(steps) => vec![(0, steps.clone())],
                 Steps::OneTime(_) => in_force(d, k),
@@ -45,6 +48,26 @@ pub fn watches(
         }
     }
     watches
+}
+
+/// The pings that the listener is to listen to.
+pub fn pings(config: &Config) -> Vec<PingWatch> {
+    let mut pings = Vec::new();
+    for (d, door) in (0u16..).zip(&config.doors) {
+        for (k, knock) in (0u16..).zip(&door.knocks) {
+            if let Knock::Ping(ping) = knock {
+                pings.push(PingWatch {
+                    door: d,
+                    knock: k,
+                    secret: ping.secret,
+                    offsets: ping.offsets.clone().map(RangeInclusive::into_inner),
+                    target: ping.target,
+                    on: on(config, door),
+                });
+            }
+        }
+    }
+    pings
 }
 
 /// The bits of the interfaces that knocks at this door come in by.
@@ -113,8 +136,7 @@ impl Doors {
         let mut wrong = Vec::new();
         for (d, door) in config.doors.iter().enumerate() {
             for (k, knock) in door.knocks.iter().enumerate() {
-                let Knock::Sequence(sequence) = knock;
-                let Steps::OneTime(path) = &sequence.steps else {
+                let Some(Steps::OneTime(path)) = knock.sequence().map(|s| &s.steps) else {
                     continue;
                 };
                 let lines = match read_list(path, &config) {
@@ -191,6 +213,11 @@ impl Doors {
         })
     }
 
+    /// The pings that the listener is to listen to.
+    pub fn pings(&self) -> Vec<PingWatch> {
+        pings(&self.config)
+    }
+
     /// The ports that doors open: none of them is a trap.
     pub fn opened_ports(&self) -> Vec<Port> {
         opened_ports(&self.config)
@@ -200,7 +227,8 @@ impl Doors {
     pub fn longest_attempt(&self) -> Duration {
         let knocks = self.config.doors.iter().flat_map(|d| &d.knocks);
         knocks
-            .map(|Knock::Sequence(s)| s.timeout)
+            .filter_map(Knock::sequence)
+            .map(|sequence| sequence.timeout)
             .max()
             .unwrap_or_default()
     }

@@ -93,15 +93,18 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
     let (low, high) = secret.split_at(8);
     let half = |b: &[u8]| b.iter().fold(0, |n, b| n << 8 | u64::from(*b));
-    let knocks = Knocks::new(
+    let mut knocks = Knocks::new(
         setup.watches.clone(),
         &setup.avoid,
         [half(low), half(high)],
         setup.attempts,
     );
+    knocks.hear_pings(setup.pings.clone());
     let filter = Filter {
         ports: knocks.ports(),
         flags: knocks.common_flags(),
+        echo: knocks.echo_payload() > 0,
+        payload: knocks.echo_payload(),
     };
 
     let mut captures = Vec::new();
@@ -312,14 +315,14 @@ impl Listener {
         }
         let events: Vec<Event> = self
             .knocks
-            .watches(outcome)
+            .concerned(outcome)
             .take(most)
-            .map(|watch| {
+            .map(|knock| {
                 make(Knocked {
                     generation: self.setup.generation,
-                    door: watch.door,
-                    knock: watch.knock,
-                    line: watch.line,
+                    door: knock.door,
+                    knock: knock.knock,
+                    line: knock.line,
                     stage: outcome.stage,
                     address: outcome.source,
                 })

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::sandbox::Layers;
 use crate::config::{Confine, Port};
-use crate::knock::{Counters, Watch};
+use crate::knock::{Counters, PingWatch, Watch};
 
 /// Goes up with every change of anything in this file or in what it carries.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The size of an event in bytes.
 pub const EVENT: usize = 64;
@@ -42,6 +42,8 @@ pub struct Setup {
     pub interfaces: Vec<String>,
     /// What to watch for.
     pub watches: Vec<Watch>,
+    /// Pings to listen to.
+    pub pings: Vec<PingWatch>,
     /// Ports that are no traps: doors open them.
     pub avoid: Vec<Port>,
     /// Our addresses.

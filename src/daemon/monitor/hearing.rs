@@ -29,6 +29,7 @@ impl Monitor {
             generation: self.generation,
             interfaces: self.doors.config.interfaces.clone(),
             watches: self.watches(),
+            pings: self.doors.pings(),
             avoid: self.doors.opened_ports(),
             addresses: self.addresses(),
             attempts: ATTEMPTS,
