@@ -160,7 +160,8 @@ impl Overdue {
         for entry in &self.orphans {
             match &entry.stop {
                 Some(stop) => {
-                    firewall.run_owed(&entry.door, entry.address, stop.clone(), RUN_LIMIT);
+                    let address = entry.address.address();
+                    firewall.run_owed(&entry.door, address, stop.clone(), RUN_LIMIT);
                 }
                 None if !touched && !self.rebooted => continue,
                 None => {}

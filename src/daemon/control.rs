@@ -2,10 +2,10 @@
 //! Unix socket of root's, mode 0600.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Network;
 use crate::knock;
 
 /// A question.
@@ -19,7 +19,7 @@ pub enum Request {
     /// End the leases of an address, at one door or at all.
     Close {
         /// Whose.
-        address: IpAddr,
+        address: Network,
         /// At which door; `None`: at all.
         door: Option<String>,
     },
@@ -62,7 +62,7 @@ pub struct LeaseView {
     /// The door's name.
     pub door: String,
     /// Who may enter.
-    pub address: IpAddr,
+    pub address: Network,
     /// When it was first granted (RFC 3339, UTC).
     pub since: String,
     /// When it ends (RFC 3339, UTC).

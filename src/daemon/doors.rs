@@ -72,6 +72,8 @@ pub fn terms(config: &Config) -> Vec<Terms> {
     let terms = config.doors.iter().map(|d| Terms {
         open_for: d.lease(),
         max_leases: d.max_leases,
+        idle: d.idle,
+        prefix6: d.prefix6,
     });
     terms.collect()
 }

@@ -37,7 +37,7 @@ pub fn take_up(recovered: Recovered, doors: &[Door], leases: &mut Leases, now: T
         let address = entry.address;
         let opening = Opening { door, address };
         let lease = lease(&entry, door);
-        if recovered.rebooted || !can_knock(address) || !leases.restore(lease, now) {
+        if recovered.rebooted || !can_knock(address.address()) || !leases.restore(lease, now) {
             let what = What::Close;
             taken.orders.push(Order { opening, what });
         } else if !entry.done {

@@ -1,8 +1,7 @@
 //! What posternctl asks.
 
-use std::net::IpAddr;
-
 use super::Monitor;
+use crate::config::Network;
 use crate::daemon::clock;
 use crate::daemon::control::{DoorView, InterfaceView, LeaseView, Request, Response, StatusView};
 use crate::firewall::{Firewall, Opening};
@@ -100,7 +99,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn close(&mut self, address: IpAddr, door: Option<&str>, now: Time) -> Response {
+    pub(super) fn close(&mut self, address: Network, door: Option<&str>, now: Time) -> Response {
         let place = match door.map(|name| (name, self.doors.place(name))) {
             Some((name, None)) => return Response::Error(format!("{name}: no such door")),
             Some((_, place)) => place,

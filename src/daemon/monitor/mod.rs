@@ -4,6 +4,7 @@
 mod answers;
 mod grants;
 mod hearing;
+mod idle;
 mod recent;
 mod reload;
 mod signals;
@@ -35,6 +36,7 @@ use crate::firewall::{Backends, Firewall, Opening, Upkeep};
 use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;
+use idle::Idle;
 use recent::Recent;
 use signals::Signals;
 pub use start::{NotStarted, Options, Warnings, load};
@@ -88,6 +90,7 @@ struct Monitor {
     /// Why leases that are being closed are.
     closing: HashMap<Opening, Why>,
     recent: Recent,
+    idle: Idle,
     listeners: Listeners,
     /// More than one of them may have heard what is told now.
     several: bool,
@@ -143,6 +146,7 @@ impl Monitor {
                 self.start_listener(now);
             }
             self.listen(now);
+            self.look_for_traffic(now);
             self.end_leases(now);
             self.watch_trials(now);
             self.take_done();
@@ -159,6 +163,7 @@ impl Monitor {
         let now = clock::now();
         let wake = [
             self.leases.next_end(),
+            self.next_traffic(),
             self.listeners.next_deadline(),
             self.server.next_deadline(),
             self.next_look(),

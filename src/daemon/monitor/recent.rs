@@ -89,7 +89,7 @@ mod tests {
     fn opening(n: u32) -> Opening {
         Opening {
             door: 0,
-            address: n.to_be_bytes().into(),
+            address: std::net::IpAddr::from(n.to_be_bytes()).into(),
         }
     }
 

@@ -114,6 +114,7 @@ impl Monitor {
         let closing = self.closing.drain();
         self.closing = closing.filter_map(|(o, w)| Some((moved(o)?, w))).collect();
         self.recent.moved(moved);
+        self.idle.moved(moved);
         self.former.push((self.loaded, self.doors.lists()));
         self.doors = doors;
         // Said in the log if it could not be written.
@@ -162,10 +163,10 @@ impl Monitor {
             let text = format!("{name}: closed for {address}: {}", in_words(why));
             self.log.line(Level::Notice, &text);
             if let Action::Command(commands) = &door.action
-                && let Some(stop) = command::stop_line(commands, address)
+                && let Some(stop) = command::stop_line(commands, address.address())
             {
                 self.firewall
-                    .run_owed(&name, address, stop, commands.run_limit);
+                    .run_owed(&name, address.address(), stop, commands.run_limit);
                 // Owed until it has been run.
                 records.push(Record::Extend {
                     door: name,

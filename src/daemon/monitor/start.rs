@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nix::unistd::{Uid, User, daemon};
 
+use super::idle::Idle;
 use super::recent::Recent;
 use super::signals::Signals;
 use super::trials::Guards;
@@ -308,6 +309,7 @@ impl Monitor {
             broken: HashMap::new(),
             closing: HashMap::new(),
             recent: Recent::default(),
+            idle: Idle::default(),
             listeners: Listeners::new(executable),
             several: false,
             renew: true,
@@ -435,7 +437,7 @@ impl Monitor {
                 self.log.line(Level::Notice, &text);
                 let owed = stop.clone();
                 self.firewall
-                    .run_owed(&entry.door, entry.address, owed, RUN_LIMIT);
+                    .run_owed(&entry.door, entry.address.address(), owed, RUN_LIMIT);
                 continue;
             }
             self.note_in_journal(&[Record::Closed {
