@@ -34,6 +34,7 @@ use sequence::{Member, Packet, Sequences};
 use table::{Room, Source, Table, WAYS};
 
 mod sequence;
+pub mod spa;
 mod sweep;
 mod table;
 #[cfg(test)]
