@@ -78,10 +78,6 @@ pub const CARRIERS: RangeInclusive<usize> = 1..=16;
 /// Characters of a key's `owner`.
 pub const OWNER: RangeInclusive<usize> = 1..=64;
 
-/// Bytes of a key's secrets: fwknop takes 128 at most (MAX_KEY_LEN), and less than an AES block
-/// is no key.
-pub const SECRET: RangeInclusive<usize> = 16..=128;
-
 /// `allowance`, where it is not given.
 pub const ALLOWANCE: usize = 60;
 

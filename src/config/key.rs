@@ -1,38 +1,11 @@
-//! Keys of single-packet authorization, and other secrets that are bytes.
+//! Who may knock by single packets, and what pings carry.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::{Network, Port};
-
-/// The hash of a packet's HMAC: fwknop's HMAC_DIGEST_TYPE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mac {
-    /// HMAC-SHA256, fwknop's default.
-    Sha256,
-    /// HMAC-SHA512.
-    Sha512,
-}
-
-/// What somebody who knocks by single packets and this machine share.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secret {
-    /// fwknop's KEY_BASE64, decoded: a passphrase from which each packet's AES key is derived.
-    pub cipher: Vec<u8>,
-    /// fwknop's HMAC_KEY_BASE64, decoded.
-    pub hmac: Vec<u8>,
-    /// fwknop's HMAC_DIGEST_TYPE.
-    pub mac: Mac,
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({:?})", self.mac)
-    }
-}
+use super::{Carrier, Network, Port, Secret};
 
 /// The 16 bytes that a ping carries: as many as `ping -p` takes. Compared in constant time.
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -49,24 +22,6 @@ impl Eq for Pattern {}
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pattern")
-    }
-}
-
-/// Where packets of single-packet authorization are heard. Written `62201/udp` or `icmp`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Carrier {
-    /// A datagram to this port.
-    Udp(u16),
-    /// An ICMP or ICMPv6 echo request.
-    Icmp,
-}
-
-impl fmt::Display for Carrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Carrier::Udp(port) => write!(f, "{port}/udp"),
-            Carrier::Icmp => f.write_str("icmp"),
-        }
     }
 }
 

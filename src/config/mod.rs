@@ -7,9 +7,10 @@
 //! | [`knockd`] | the same for knockd.conf |
 //! | [`convert`](mod@convert) | knockd.conf -> postern.toml |
 //! | [`check`] | what a configuration may say but had better not |
-//! | [`key`] | keys of single-packet authorization, and other secrets |
+//! | [`key`] | who may knock by single packets, and what pings carry |
 //! | [`keygen`] | new sequences |
 //! | [`onetime`] | lists of sequences, each used once |
+//! | [`secret`] | what both ends of single-packet authorization are told |
 //! | [`units`] | durations and ports, read and shown |
 //! | [`bounds`] | defaults, and how far each value may go |
 //! | [`mistake`] | mistakes, warnings and their places |
@@ -29,6 +30,7 @@ pub mod knockd;
 pub mod mistake;
 mod network;
 pub mod onetime;
+pub mod secret;
 mod services;
 pub mod toml;
 pub mod units;
@@ -100,10 +102,11 @@ impl Config {
 }
 
 pub use format::{Format, read};
-pub use key::{Carrier, Key, Mac, Pattern, Secret};
+pub use key::{Key, Pattern};
 pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
 pub use network::Network;
+pub use secret::{Carrier, Mac, Secret};
 
 /// What is done where this system cannot wholly confine a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +173,14 @@ impl Door {
     /// Whether it opens ports in the packet filter; otherwise it runs commands.
     pub fn opens_ports(&self) -> bool {
         matches!(self.action, Action::Open(_))
+    }
+
+    /// The ports that it opens; none if it runs commands.
+    pub fn ports(&self) -> &[Port] {
+        match &self.action {
+            Action::Open(opens) => &opens.ports,
+            Action::Command(_) => &[],
+        }
     }
 
     /// Whether its leases end with a stop command.

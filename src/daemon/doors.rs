@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use super::allowance::Allowance;
 use super::files::{self, Believed, Distrust};
-use crate::config::{Action, Config, Door, Knock, Port, Steps, onetime};
+use super::supervise::Names;
+use crate::config::{
+    Carrier, Config, Door, Key, Knock, Port, Protocol, Steps, onetime,
+};
+use crate::knock::spa::{KeyDoor, KeyWatch};
 use crate::knock::{EVERYWHERE, PingWatch, Watch};
 use crate::lease::Terms;
 use crate::time::Time;
@@ -70,6 +74,37 @@ pub fn pings(config: &Config) -> Vec<PingWatch> {
     pings
 }
 
+/// How far the clock of whoever makes a packet and ours may be apart, in seconds: fwknopd's
+/// MAX_SPA_PACKET_AGE.
+pub const WINDOW: u32 = 120;
+
+/// The keys whose packets the listener is to listen to.
+pub fn keys(config: &Config) -> Vec<KeyWatch> {
+    let watch = |(place, key): (u16, &Key)| {
+        let doors = key.doors.iter().filter_map(|&door| {
+            let about = config.doors.get(usize::from(door))?;
+            Some(KeyDoor {
+                door,
+                ports: about.ports().to_vec(),
+                on: on(config, about),
+            })
+        });
+        let doors: Vec<KeyDoor> = doors.collect();
+        let opened = || doors.iter().flat_map(|door| &door.ports).copied();
+        KeyWatch {
+            key: place,
+            secret: key.secret.clone(),
+            carriers: key.carriers.clone(),
+            observed: key.observed,
+            from: key.from.clone(),
+            ports: key.ports.clone().unwrap_or_else(|| opened().collect()),
+            doors,
+            window: WINDOW,
+        }
+    };
+    (0u16..).zip(&config.keys).map(watch).collect()
+}
+
 /// The bits of the interfaces that knocks at this door come in by.
 fn on(config: &Config, door: &Door) -> u64 {
     let all = &config.interfaces;
@@ -81,13 +116,18 @@ fn on(config: &Config, door: &Door) -> u64 {
     bits.fold(0, |on, (n, _)| on | 1 << n)
 }
 
-/// The ports that doors open: none of them is a trap.
+/// The ports that doors open, and those that keys are heard at: none of them is a trap.
 pub fn opened_ports(config: &Config) -> Vec<Port> {
-    let opens = config.doors.iter().filter_map(|d| match &d.action {
-        Action::Open(opens) => Some(&opens.ports),
-        Action::Command(_) => None,
+    let opened = config.doors.iter().flat_map(|door| door.ports().iter());
+    let carriers = config.keys.iter().flat_map(|key| &key.carriers);
+    let heard = carriers.filter_map(|carrier| match carrier {
+        Carrier::Udp(number) => Some(Port {
+            protocol: Protocol::Udp,
+            number: *number,
+        }),
+        Carrier::Icmp => None,
     });
-    opens.flatten().copied().collect()
+    opened.copied().chain(heard).collect()
 }
 
 /// What the doors allow their leases.
@@ -201,8 +241,17 @@ impl Doors {
     }
 
     /// The names by place.
-    pub fn names(&self) -> Vec<String> {
-        self.config.doors.iter().map(|d| d.name.clone()).collect()
+    pub fn names(&self) -> Names {
+        Names {
+            doors: self.config.doors.iter().map(|d| d.name.clone()).collect(),
+            keys: self.config.keys.iter().map(|k| k.name.clone()).collect(),
+        }
+    }
+
+    /// A key's place.
+    pub fn key_place(&self, name: &str) -> Option<u16> {
+        let place = self.config.keys.iter().position(|k| k.name == name)?;
+        u16::try_from(place).ok()
     }
 
     /// What the listener is to watch for.
@@ -218,7 +267,12 @@ impl Doors {
         pings(&self.config)
     }
 
-    /// The ports that doors open: none of them is a trap.
+    /// The keys whose packets the listener is to listen to.
+    pub fn keys(&self) -> Vec<KeyWatch> {
+        keys(&self.config)
+    }
+
+    /// The ports that doors open, and those that keys are heard at: none of them is a trap.
     pub fn opened_ports(&self) -> Vec<Port> {
         opened_ports(&self.config)
     }

@@ -39,6 +39,7 @@ use table::{Room, Source, Table, WAYS};
 
 pub mod ping;
 mod sequence;
+pub mod spa;
 mod sweep;
 mod table;
 #[cfg(test)]
@@ -217,6 +218,11 @@ impl Knocks {
     /// they come from anywhere.
     pub fn hear_at(&mut self, interface: usize) {
         self.at = 1 << (interface & 63);
+    }
+
+    /// The bit of the interface that packets come from now.
+    pub fn at(&self) -> u64 {
+        self.at
     }
 
     /// From now on only the attempts that have begun go on: others are begun elsewhere.

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64ct::{Base64, Encoding};
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
-use super::super::key::{Carrier, Key, Mac, Secret};
+use super::super::key::Key;
 use super::super::mistake::{Places, Spot, Wrong, quote};
-use super::super::{Action, Door, Port, Protocol, bounds, units};
+use super::super::secret::{Carrier, Mac, Secret, cipher_key_from_base64, key_from_base64};
+use super::super::{Door, Port, bounds};
 use super::keys::{Kind, nearest};
 use super::opens::networks;
 use super::reader::{self, Field, Reader, Table, dotted};
 use super::{door_name, joined, length};
+
+const GENERATE: &str = "write what posternctl keygen --spa prints";
 
 /// The names of doors that keys say they open, right or wrong.
 pub(super) fn opened(table: &Table<'_, '_>) -> BTreeSet<String> {
@@ -113,8 +115,8 @@ fn one(
         Some(field) => owner(reader, &field).map(Some),
         None => Some(None),
     };
-    let cipher = secret(reader, &table, "cipher_key");
-    let hmac = secret(reader, &table, "hmac_key");
+    let cipher = secret(reader, &table, "cipher_key", cipher_key_from_base64);
+    let hmac = secret(reader, &table, "hmac_key", key_from_base64);
     if let (Some(one), Some(other)) = (&cipher, &hmac)
         && one == other
         && let Some(field) = table.get("hmac_key")
@@ -143,7 +145,7 @@ fn one(
             && read
                 .into_iter()
                 .flatten()
-                .all(|door| opened_by(door).is_empty())
+                .all(|door| door.ports().is_empty())
         {
             let what = "its doors open no port that a request could name";
             let right = "write ports = [\"22/tcp\"] with what requests are to name";
@@ -210,50 +212,34 @@ fn owner(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<String> {
 }
 
 /// A secret in base64. Nothing of it is ever quoted.
-fn secret(reader: &Reader<'_>, table: &Table<'_, '_>, key: &'static str) -> Option<Vec<u8>> {
-    const RIGHT: &str = "write what posternctl keygen --spa prints";
+fn secret(
+    reader: &Reader<'_>,
+    table: &Table<'_, '_>,
+    key: &'static str,
+    read: fn(&str) -> Result<Vec<u8>, Wrong>,
+) -> Option<Vec<u8>> {
     let Some(field) = table.get(key) else {
         if !table.given(key) {
-            let wrong = Wrong::new(format!("the key has no {key}"), RIGHT);
+            let wrong = Wrong::new(format!("the key has no {key}"), GENERATE);
             reader.note_absent(&table.span, table.name.clone(), wrong);
         }
         return None;
     };
-    let text = reader.text(&field, RIGHT)?;
-    reader.kept(&field, decoded(text))
+    let text = reader.text(&field, GENERATE)?;
+    reader.kept(&field, read(text).and_then(weak))
 }
 
-/// The bytes of a key that fwknop would call KEY_BASE64 or HMAC_KEY_BASE64.
-///
-/// # Errors
-/// What is wrong with it, without a letter of it.
-pub fn decoded(text: &str) -> Result<Vec<u8>, Wrong> {
-    const RIGHT: &str = "write what posternctl keygen --spa prints";
-    let bytes = Base64::decode_vec(text).map_err(|_| Wrong::new("it is no base64", RIGHT))?;
-    if !bounds::SECRET.contains(&bytes.len()) {
-        let what = format!("it has {} bytes", bytes.len());
-        let right = format!(
-            "write {} to {} bytes in base64, as posternctl keygen --spa prints them",
-            bounds::SECRET.start(),
-            bounds::SECRET.end()
-        );
-        return Err(Wrong::new(what, right));
+/// What is no secret though it has the form of one.
+fn weak(bytes: Vec<u8>) -> Result<Vec<u8>, Wrong> {
+    match bytes.iter().all(|byte| *byte == bytes[0]) {
+        true => Err(Wrong::new("all its bytes are the same", GENERATE)),
+        false => Ok(bytes),
     }
-    if bytes.iter().all(|byte| *byte == bytes[0]) {
-        return Err(Wrong::new("all its bytes are the same", RIGHT));
-    }
-    Ok(bytes)
 }
 
 fn mac(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Mac> {
-    const RIGHT: &str = "write \"sha256\" or \"sha512\"";
-    let what = match reader.text(field, RIGHT)? {
-        "sha256" => return Some(Mac::Sha256),
-        "sha512" => return Some(Mac::Sha512),
-        text => format!("{} is no hash known here", quote(text)),
-    };
-    reader.refuse(field, Wrong::new(what, RIGHT));
-    None
+    let text = reader.text(field, "write \"sha256\" or \"sha512\"")?;
+    reader.kept(field, text.parse())
 }
 
 /// `doors`: by place.
@@ -308,17 +294,9 @@ fn ports(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<Port>> {
     ports.into_iter().collect()
 }
 
-/// What a door opens, as a request may name it.
-fn opened_by(door: &Door) -> &[Port] {
-    match &door.action {
-        Action::Open(opens) => &opens.ports,
-        Action::Command(_) => &[],
-    }
-}
-
 /// A door opens as a whole: it must not open more than the key may ask for.
 fn uncovered(reader: &Reader<'_>, field: &Field<'_, '_>, door: &Door, ports: &[Port]) {
-    if let Some(port) = opened_by(door).iter().find(|port| !ports.contains(port)) {
+    if let Some(port) = door.ports().iter().find(|port| !ports.contains(port)) {
         let what = format!(
             "door {} opens {port}, which ports does not allow",
             door.name
@@ -342,7 +320,7 @@ fn carriers(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<Carrier>> 
     let mut carriers = Vec::new();
     for item in &items {
         let text = reader.text(item, RIGHT)?;
-        let carrier = reader.kept(item, carrier(text))?;
+        let carrier = reader.kept(item, text.parse::<Carrier>())?;
         if carriers.contains(&carrier) {
             let what = format!("{carrier} stands here twice");
             reader.refuse(item, Wrong::new(what, "name each carrier once"));
@@ -350,25 +328,4 @@ fn carriers(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<Carrier>> 
         carriers.push(carrier);
     }
     Some(carriers)
-}
-
-/// What carries packets: `62201/udp` or `icmp`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn carrier(text: &str) -> Result<Carrier, Wrong> {
-    const RIGHT: &str = "write a port such as \"62201/udp\", or \"icmp\"";
-    if text == "icmp" {
-        return Ok(Carrier::Icmp);
-    }
-    match units::port(text) {
-        Ok(Port {
-            protocol: Protocol::Udp,
-            number,
-        }) => Ok(Carrier::Udp(number)),
-        _ => Err(Wrong::new(
-            format!("{} carries no packets", quote(text)),
-            RIGHT,
-        )),
-    }
 }
