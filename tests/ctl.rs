@@ -440,7 +440,8 @@ fn convert_asks_for_another_sequence_than_the_textbooks() {
     assert_eq!(code, Some(78));
     let wanted = format!(
         "postern.toml:{knock}:1: door.openSSH.knock: the knock has no steps; write sequence = \
-         [...] as posternctl keygen --sequence prints it\n"
+         [...] as posternctl keygen --sequence prints it, or ping = \"...\" as posternctl keygen \
+         --ping does\n"
     );
     assert!(said.contains(&wanted), "{said}");
 
