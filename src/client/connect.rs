@@ -16,7 +16,7 @@ use clap::Args;
 use socket2::{Domain, Socket, Type};
 
 use super::profile::{self, Host, PORT, Way};
-use super::{Common, Problem, address, complain, echo, knock, ping, relay};
+use super::{Common, Problem, address, complain, echo, knock, ping, relay, spa};
 use crate::config::{Wrong, units};
 use crate::exit::{self, words};
 
@@ -244,6 +244,15 @@ impl Attempt<'_> {
             Way::Ping(secret) => ping::knock(to, self.source, secret)
                 .map(|(sent, _)| Some(sent))
                 .map_err(|e| e.to_string()),
+            Way::Spa(packet) => match spa::knock(to, self.source, packet, self.port) {
+                Ok((sent, whom)) => {
+                    if let Some(hint) = spa::hint(whom, to) {
+                        self.say(&hint);
+                    }
+                    Ok(Some(sent))
+                }
+                Err(e) => Err(e.to_string()),
+            },
         }
     }
 

@@ -57,6 +57,11 @@ impl From<Error> for Problem {
 pub struct Sent(Option<JoinHandle<Result<(), Error>>>);
 
 impl Sent {
+    /// One that is out.
+    pub(super) fn certain() -> Sent {
+        Sent(None)
+    }
+
     /// Waits until it is out for certain, a second at most.
     pub fn wait(self) -> Result<(), Error> {
         let gone = || Error::Unsent(io::Error::other("the thread that sends failed"));

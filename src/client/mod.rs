@@ -6,6 +6,7 @@
 //! | [`address`] | a host's name -> its addresses |
 //! | [`knock`] | a sequence of ports |
 //! | [`ping`] | a secret in an echo request |
+//! | [`spa`] | single packets |
 //! | [`echo`] | echo requests, whatever they carry |
 //! | [`connect`] | ssh's ProxyCommand: knocks until it is let in |
 //! | [`relay`] | carries a stream between a socket, standard input and standard output |
@@ -32,6 +33,7 @@ pub mod knock_as;
 pub mod ping;
 pub mod profile;
 pub mod relay;
+pub mod spa;
 
 const STATUSES: &str = "\
 Exit status:
@@ -61,6 +63,9 @@ enum Command {
     /// Send an echo request that carries a secret
     #[command(after_help = STATUSES)]
     Ping(ping::PingArgs),
+    /// Send a sealed packet that names an address and ports (single-packet authorization)
+    #[command(after_help = STATUSES)]
+    Spa(spa::SpaArgs),
     /// Knock, connect, and carry the stream: ssh's ProxyCommand
     #[command(after_help = STATUSES)]
     Connect(connect::ConnectArgs),
@@ -167,6 +172,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match &cli.command {
         Command::Knock(args) => knock::run(args),
         Command::Ping(args) => ping::run(args),
+        Command::Spa(args) => spa::run(args),
         Command::Connect(args) => connect::run(args),
     };
     match done {

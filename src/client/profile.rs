@@ -12,6 +12,15 @@
 //! sequence = ["7143", "2912/udp"]
 //! [[host.work.way]]
 //! ping = "6b3f..."
+//! [[host.work.way]]
+//! spa = true
+//! cipher_key = "BASE64"              # fwknop's KEY_BASE64
+//! hmac_key = "BASE64"                # fwknop's HMAC_KEY_BASE64
+//! hmac = "sha256"
+//! carrier = "62201/udp"              # or "icmp"
+//! opens = ["22/tcp"]                 # default: the port that is connected to
+//! from = "observed"                  # default: the address that this machine sends from
+//! lasts = "30s"                      # default: as the door has it
 //! ```
 
 mod reader;
@@ -27,6 +36,7 @@ pub use reader::{HOST_KEYS, WAYS, WAY_KEYS, parse};
 use super::Problem;
 use super::knock::Sequence;
 use super::ping::Secret;
+use super::spa::Spa;
 use crate::config::mistake::{Mistake, utf8};
 use crate::config::toml::keys::nearest;
 use crate::exit::{self, words};
@@ -67,6 +77,8 @@ pub enum Way {
     Sequence(Sequence),
     /// An echo request with this secret in it.
     Ping(Secret),
+    /// A sealed packet.
+    Spa(Spa),
 }
 
 impl Way {
@@ -75,6 +87,7 @@ impl Way {
         match self {
             Way::Sequence(_) => "sequence",
             Way::Ping(_) => "ping",
+            Way::Spa(_) => "spa",
         }
     }
 }

@@ -1,21 +1,36 @@
 //! The profile file's text -> hosts, or every mistake with its place.
 
 use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use super::super::knock::{DELAY, DELAYS, Sequence};
 use super::super::ping::Secret;
+use super::super::spa::{Carrier, From, OPENS, Spa, lasts};
 use super::{Host, PORT, Way};
 use crate::config::mistake::{Lines, Mistake, Wrong, quote};
 use crate::config::toml::keys::nearest;
 use crate::config::{Port, Protocol, bounds, units};
+use crate::spa::{self, Mac, cipher_key_from_base64, key_from_base64};
 
 /// The keys that a `[host.NAME]` has beside those of its only way.
 pub const HOST_KEYS: [&str; 3] = ["address", "port", "way"];
 
 /// The keys of a way: in `[[host.NAME.way]]`, or in the host itself if it has but one.
-pub const WAY_KEYS: [&str; 3] = ["sequence", "delay", "ping"];
+pub const WAY_KEYS: [&str; 11] = [
+    "sequence",
+    "delay",
+    "ping",
+    "spa",
+    "cipher_key",
+    "hmac_key",
+    "hmac",
+    "carrier",
+    "opens",
+    "from",
+    "lasts",
+];
 
 /// How many ways a host may have.
 pub const WAYS: RangeInclusive<usize> = 1..=16;
@@ -63,6 +78,13 @@ struct Draft {
     others: Vec<(&'static str, Range<usize>, &'static str)>,
     sequence: Sequence,
     ping: Option<Secret>,
+    cipher_key: Option<Vec<u8>>,
+    hmac_key: Option<Vec<u8>>,
+    hmac: Mac,
+    carrier: Carrier,
+    opens: Vec<Port>,
+    from: From,
+    lasts: Option<Duration>,
 }
 
 impl Reader<'_> {
@@ -141,7 +163,7 @@ impl Reader<'_> {
                         host.ways.extend(way);
                     }
                     if !WAYS.contains(&ways.len()) {
-                        let what = format!("{} ways are too many or none", ways.len());
+                        let what = format!("has {} ways", ways.len());
                         let wrong = Wrong::new(what, format!("write 1 to {}", WAYS.end()));
                         self.refuse(value.span(), &full, wrong);
                     }
@@ -217,25 +239,13 @@ impl Reader<'_> {
             return false;
         };
         match key {
-            "sequence" | "ping" => draft.kinds.push((key, at.clone())),
+            "sequence" | "ping" | "spa" => draft.kinds.push((key, at.clone())),
             "delay" => draft.others.push((key, at.clone(), "sequence")),
-            _ => {}
+            _ => draft.others.push((key, at.clone(), "spa")),
         }
         match (key, value) {
-            ("sequence", DeValue::Array(items)) => {
-                for item in items {
-                    let read = step(item.get_ref());
-                    draft.sequence.steps.extend(self.kept(item.span(), full, read));
-                }
-                if !bounds::STEPS.contains(&items.len()) {
-                    let what = format!("has {} steps", items.len());
-                    let wrong = Wrong::new(what, format!("write 1 to {}", bounds::STEPS.end()));
-                    self.refuse(at, full, wrong);
-                }
-            }
-            ("sequence", other) => {
-                let right = "write one such as [\"7143\", \"2912/udp\"]";
-                self.refuse(at, full, no(other, "list", right));
+            ("sequence", _) => {
+                draft.sequence.steps = self.ports(full, at, value, &bounds::STEPS, "steps");
             }
             ("delay", DeValue::String(text)) => {
                 let read = units::duration_within(text, &DELAYS);
@@ -252,11 +262,71 @@ impl Reader<'_> {
             }
             ("ping", other) => {
                 let right = "write the line that posternctl keygen --ping prints";
-                self.refuse(at, full, no(other, "secret", right));
+                self.refuse(at, full, not_shown(other, "secret", right));
             }
-            _ => {}
+            ("spa", DeValue::Boolean(true)) => {}
+            ("spa", _) => {
+                let wrong = Wrong::new("means nothing but true", "write true, or leave it out");
+                self.refuse(at, full, wrong);
+            }
+            ("cipher_key" | "hmac_key", DeValue::String(text)) => match key {
+                "cipher_key" => {
+                    draft.cipher_key = self.kept(at, full, cipher_key_from_base64(text));
+                }
+                _ => draft.hmac_key = self.kept(at, full, key_from_base64(text)),
+            },
+            ("cipher_key" | "hmac_key", other) => {
+                let right = "write it in base64, in quotes";
+                self.refuse(at, full, not_shown(other, "key", right));
+            }
+            ("opens", _) => draft.opens = self.ports(full, at, value, &OPENS, "ports"),
+            (_, DeValue::String(text)) => self.text_of_spa(draft, key, full, at, text),
+            (_, other) => self.refuse(at, full, no(other, "text", "write it in quotes")),
         }
         true
+    }
+
+    /// The keys of spa whose values are texts and no secrets.
+    fn text_of_spa(
+        &mut self,
+        draft: &mut Draft,
+        key: &str,
+        full: &str,
+        at: Range<usize>,
+        text: &str,
+    ) {
+        match key {
+            "hmac" => draft.hmac = self.kept(at, full, text.parse()).unwrap_or_default(),
+            "carrier" => draft.carrier = self.kept(at, full, text.parse()).unwrap_or_default(),
+            "from" => draft.from = self.kept(at, full, text.parse()).unwrap_or_default(),
+            _ => draft.lasts = self.kept(at, full, lasts(text)),
+        }
+    }
+
+    /// A list of ports.
+    fn ports(
+        &mut self,
+        full: &str,
+        at: Range<usize>,
+        value: &DeValue<'_>,
+        bounds: &RangeInclusive<usize>,
+        called: &str,
+    ) -> Vec<Port> {
+        let DeValue::Array(items) = value else {
+            let right = "write one such as [\"7143\", \"2912/udp\"]";
+            self.refuse(at, full, no(value, "list", right));
+            return Vec::new();
+        };
+        let mut ports = Vec::new();
+        for item in items {
+            ports.extend(self.kept(item.span(), full, port(item.get_ref())));
+        }
+        if !bounds.contains(&items.len()) {
+            let what = format!("has {} {called}", items.len());
+            let wrong = Wrong::new(what, format!("write 1 to {}", bounds.end()));
+            self.refuse(at, full, wrong);
+        }
+        ports
     }
 
     /// The way that the draft makes, if nothing has been found wrong since there were `before`
@@ -284,14 +354,37 @@ impl Reader<'_> {
             }
         }
         if draft.kinds.is_empty() && self.found.len() == before {
-            let right = "write sequence = [...] with the ports to hit, or ping = \"...\"";
-            self.refuse(at, full, Wrong::new("has no way to knock", right));
+            let right = "write sequence = [...] with the ports to hit, ping = \"...\" or spa = true";
+            self.refuse(at.clone(), full, Wrong::new("has no way to knock", right));
+        }
+        let keys = [
+            ("cipher_key", draft.cipher_key.is_some()),
+            ("hmac_key", draft.hmac_key.is_some()),
+        ];
+        for (key, there) in keys {
+            let spa = draft.kinds.first().is_some_and(|(kind, _)| *kind == "spa");
+            if spa && !there && !draft.others.iter().any(|(given, ..)| *given == key) {
+                let right = format!("write {key} = \"...\", as fwknop --key-gen prints it");
+                let wrong = Wrong::new(format!("has no {key}"), right);
+                self.refuse(at.clone(), full, wrong);
+            }
         }
         if self.found.len() > before {
             return None;
         }
         match draft.kinds[0].0 {
             "ping" => draft.ping.map(Way::Ping),
+            "spa" => Some(Way::Spa(Spa {
+                secret: spa::Secret {
+                    cipher: draft.cipher_key?,
+                    hmac: draft.hmac_key?,
+                    mac: draft.hmac,
+                },
+                carrier: draft.carrier,
+                opens: draft.opens,
+                from: draft.from,
+                lasts: draft.lasts,
+            })),
             _ => Some(Way::Sequence(draft.sequence)),
         }
     }
@@ -314,7 +407,7 @@ fn unknown(key: &str, known: &[&str]) -> Wrong {
     Wrong::new("unknown key", right)
 }
 
-fn step(value: &DeValue<'_>) -> Result<Port, Wrong> {
+fn port(value: &DeValue<'_>) -> Result<Port, Wrong> {
     match value {
         DeValue::String(text) => units::port(text),
         DeValue::Integer(number) => units::port(&number.to_string()),
@@ -328,11 +421,7 @@ fn step(value: &DeValue<'_>) -> Result<Port, Wrong> {
 
 /// A port of TCP.
 fn tcp(value: &DeValue<'_>) -> Result<u16, Wrong> {
-    let port = match value {
-        DeValue::String(text) => units::port(text)?,
-        DeValue::Integer(number) => units::port(&number.to_string())?,
-        other => return Err(no(other, "port", "write one such as 22")),
-    };
+    let port = port(value)?;
     match port.protocol {
         Protocol::Tcp => Ok(port.number),
         Protocol::Udp => Err(Wrong::new(
@@ -342,12 +431,28 @@ fn tcp(value: &DeValue<'_>) -> Result<u16, Wrong> {
     }
 }
 
+/// The same where the value may be a secret.
+fn not_shown(value: &DeValue<'_>, wanted: &str, right: &str) -> Wrong {
+    let shown = match value {
+        DeValue::String(_) => "this".to_owned(),
+        other => kind(other),
+    };
+    Wrong::new(format!("{shown} is no {wanted}"), right)
+}
+
+/// What stands there, with its article.
+fn kind(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::Integer(_) | DeValue::Array(_) => format!("an {}", value.type_str()),
+        _ => format!("a {}", value.type_str()),
+    }
+}
+
 /// A value of the wrong kind.
 fn no(value: &DeValue<'_>, wanted: &str, right: &str) -> Wrong {
     let given = match value {
         DeValue::String(text) => quote(text),
-        DeValue::Integer(_) | DeValue::Array(_) => format!("an {}", value.type_str()),
-        _ => format!("a {}", value.type_str()),
+        other => kind(other),
     };
     Wrong::new(format!("{given} is no {wanted}"), right)
 }
