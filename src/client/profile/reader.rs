@@ -72,7 +72,7 @@ struct Reader<'t> {
 /// The keys of a way, as far as they are given and right.
 #[derive(Default)]
 struct Draft {
-    /// Kinds of way that are given, and whether the value is right.
+    /// Kinds of way that are given.
     kinds: Vec<(&'static str, Range<usize>)>,
     /// The other keys that are given, each with the kind that it belongs to.
     others: Vec<(&'static str, Range<usize>, &'static str)>,
@@ -333,17 +333,22 @@ impl Reader<'_> {
     /// mistakes.
     fn whole(
         &mut self,
-        draft: Draft,
+        mut draft: Draft,
         full: &str,
         at: Range<usize>,
         before: usize,
     ) -> Option<Way> {
+        draft.kinds.sort_by_key(|(_, at)| at.start);
         if let [(first, _), more @ ..] = &draft.kinds[..] {
             for (kind, at) in more {
                 let what = format!("stands beside {first}");
                 let host = full.trim_end_matches(".way");
                 let right = format!("write a [[{host}.way]] for each");
-                self.refuse(at.clone(), &format!("{full}.{kind}"), Wrong::new(what, right));
+                self.refuse(
+                    at.clone(),
+                    &format!("{full}.{kind}"),
+                    Wrong::new(what, right),
+                );
             }
         }
         for (key, at, kind) in &draft.others {
@@ -354,15 +359,18 @@ impl Reader<'_> {
             }
         }
         if draft.kinds.is_empty() && self.found.len() == before {
-            let right = "write sequence = [...] with the ports to hit, ping = \"...\" or spa = true";
+            let right =
+                "write sequence = [...] with the ports to hit, ping = \"...\" or spa = true";
             self.refuse(at.clone(), full, Wrong::new("has no way to knock", right));
         }
         let keys = [
             ("cipher_key", draft.cipher_key.is_some()),
             ("hmac_key", draft.hmac_key.is_some()),
         ];
+        let wrong = format!("{full}.spa");
+        let spa = draft.kinds.first().is_some_and(|(kind, _)| *kind == "spa")
+            && !self.found.iter().any(|mistake| mistake.key == wrong);
         for (key, there) in keys {
-            let spa = draft.kinds.first().is_some_and(|(kind, _)| *kind == "spa");
             if spa && !there && !draft.others.iter().any(|(given, ..)| *given == key) {
                 let right = format!("write {key} = \"...\", as fwknop --key-gen prints it");
                 let wrong = Wrong::new(format!("has no {key}"), right);
