@@ -33,6 +33,7 @@ mod survival;
 mod trial;
 mod unit;
 mod waiting;
+mod windows;
 
 use harness::Door;
 
