@@ -9,6 +9,7 @@
 //! | [`check`] | what a configuration may say but had better not |
 //! | [`keygen`] | new sequences |
 //! | [`onetime`] | lists of sequences, each used once |
+//! | [`secret`] | the keys of single-packet authorization |
 //! | [`units`] | durations and ports, read and shown |
 //! | [`bounds`] | defaults, and how far each value may go |
 //! | [`mistake`] | mistakes, warnings and their places |
@@ -27,6 +28,7 @@ pub mod knockd;
 pub mod mistake;
 mod network;
 pub mod onetime;
+pub mod secret;
 mod services;
 pub mod toml;
 pub mod units;
