@@ -175,7 +175,11 @@ impl Attempt<'_> {
     fn connect(&self, candidates: &mut [Candidate], round: Duration) -> Option<Socket> {
         let only = candidates.iter().filter(|c| !c.out).count() == 1;
         for at in candidates.iter_mut().filter(|c| !c.out) {
-            let until = if only { self.deadline } else { self.until(round) };
+            let until = if only {
+                self.deadline
+            } else {
+                self.until(round)
+            };
             let limit = until.saturating_duration_since(Instant::now());
             match self.try_for(at.address, limit) {
                 Ok(stream) => return Some(stream),
@@ -209,7 +213,10 @@ impl Attempt<'_> {
                 if entered.is_some() {
                     return entered;
                 }
-                match under_way.filter(echo::Sent::is_certain).map(echo::Sent::wait) {
+                match under_way
+                    .filter(echo::Sent::is_certain)
+                    .map(echo::Sent::wait)
+                {
                     Some(Err(why)) => at.note_unsent(kind, why.to_string()),
                     _ => {
                         *sent = true;

@@ -118,9 +118,10 @@ impl Common {
             return Err(Problem::new(exit::USAGE, said));
         };
         profile::find(&file, host).map_err(|e| match e {
-            profile::Error::Absent { .. } if self.config.is_none() => {
-                Problem::new(exit::USAGE, format!("{host}: no {what}, and no profile: {e}"))
-            }
+            profile::Error::Absent { .. } if self.config.is_none() => Problem::new(
+                exit::USAGE,
+                format!("{host}: no {what}, and no profile: {e}"),
+            ),
             e => Problem::new(exit::CONFIG, e),
         })
     }
@@ -150,7 +151,10 @@ impl Problem {
 
     /// Of this address.
     fn about(self, address: SocketAddr) -> Problem {
-        Problem::new(self.status, format!("{}: {}", echo::bare(address), self.said))
+        Problem::new(
+            self.status,
+            format!("{}: {}", echo::bare(address), self.said),
+        )
     }
 }
 

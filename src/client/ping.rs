@@ -125,7 +125,10 @@ pub(super) fn knock(
     match echo::send(to, source, &secret.payload(now())) {
         Err(echo::Error::Denied) => {
             let sent = echo::by_system(to, source, &secret.to_hex())?;
-            Ok((sent, " by the system's ping, which ps shows with the secret"))
+            Ok((
+                sent,
+                " by the system's ping, which ps shows with the secret",
+            ))
         }
         sent => Ok((sent?, "")),
     }
@@ -184,7 +187,10 @@ mod tests {
     fn the_payload_is_that_of_ping() {
         let secret = Secret::from_hex(HEX).unwrap();
         let payload = secret.payload(Duration::from_micros(0x0102_0304 * 1_000_000 + 5));
-        assert_eq!(payload[..16], [4, 3, 2, 1, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            payload[..16],
+            [4, 3, 2, 1, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]
+        );
         assert_eq!(&payload[16..], b"0123456789abcdef0123456789abcdef01234567");
     }
 }

@@ -31,7 +31,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-pub use reader::{HOST_KEYS, WAYS, WAY_KEYS, parse};
+pub use reader::{HOST_KEYS, WAY_KEYS, WAYS, parse};
 
 use super::Problem;
 use super::knock::Sequence;

@@ -165,7 +165,10 @@ pub(super) fn run(args: &SpaArgs) -> Result<(), Problem> {
     let told = |e| Problem::from(e).about(to);
     let (sent, whom) = knock(to, common.source, &packet, host.port).map_err(told)?;
     let carrier = packet.carrier;
-    common.say(format_args!("asked {} by {carrier} for {whom}", echo::bare(to)));
+    common.say(format_args!(
+        "asked {} by {carrier} for {whom}",
+        echo::bare(to)
+    ));
     if let Some(hint) = hint(whom, to) {
         complain(&hint);
     }

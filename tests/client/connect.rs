@@ -271,9 +271,8 @@ fn what_did_not_work_is_said() {
     );
     let file = profile(top.path(), &text, 0o600);
     let refused = postern(&["connect", "-t", "2s", "-c", &file, "home"]);
-    let expected = format!(
-        "postern: 127.0.0.1 port {port}: Connection refused; knocked by sequence\n"
-    );
+    let expected =
+        format!("postern: 127.0.0.1 port {port}: Connection refused; knocked by sequence\n");
     ended(&refused, 69, "", &expected);
 
     // 192.0.2.0/24 is nobody's (RFC 5737).
@@ -281,9 +280,8 @@ fn what_did_not_work_is_said() {
     let unsent = postern(&[&["connect", "-t", "2s", "-c", &file, "home"][..], &source].concat());
     let why = "Cannot assign requested address";
     if cfg!(target_os = "linux") {
-        let expected = format!(
-            "postern: 127.0.0.1 port {port}: {why}; sequence: {why}; nothing was sent\n"
-        );
+        let expected =
+            format!("postern: 127.0.0.1 port {port}: {why}; sequence: {why}; nothing was sent\n");
         ended(&unsent, 69, "", &expected);
     }
     assert_eq!(unsent.status.code(), Some(69));

@@ -28,9 +28,24 @@ fn each_command_takes_its_own_way() {
     assert_eq!(socket.recv(&mut bytes).unwrap(), 1);
 
     let expected = format!("asked 127.0.0.1 by {carrier}/udp for whoever it comes from\n");
-    ended(&postern(&["spa", "-v", "-c", &file, "home"]), 0, &expected, "");
+    ended(
+        &postern(&["spa", "-v", "-c", &file, "home"]),
+        0,
+        &expected,
+        "",
+    );
     assert!(sealed.recv(&mut bytes).unwrap() > 140);
-    let args = ["spa", "-vc", &file, "home", "--from", "192.0.2.7", "53/udp", "--lasts", "5s"];
+    let args = [
+        "spa",
+        "-vc",
+        &file,
+        "home",
+        "--from",
+        "192.0.2.7",
+        "53/udp",
+        "--lasts",
+        "5s",
+    ];
     let expected = format!("asked 127.0.0.1 by {carrier}/udp for 192.0.2.7\n");
     ended(&postern(&args), 0, &expected, "");
     assert!(sealed.recv(&mut bytes).unwrap() > 140);
@@ -85,7 +100,10 @@ fn a_packet_says_what_it_was_told() {
     let more = "opens = [\"22\", \"53/udp\"]\nfrom = \"2001:db8::7\"\nlasts = \"1m30s\"\n";
     let asked = sent(more, &[]);
     assert_eq!(asked.whom, Whom::Address("2001:db8::7".parse().unwrap()));
-    assert_eq!(asked.ports, ["22".parse().unwrap(), "53/udp".parse().unwrap()]);
+    assert_eq!(
+        asked.ports,
+        ["22".parse().unwrap(), "53/udp".parse().unwrap()]
+    );
     assert_eq!(asked.lasts, Some(90));
 
     // The command line wins.
@@ -189,7 +207,12 @@ fn a_secret_comes_from_a_file_that_nobody_else_can_read() {
          posternctl keygen --ping prints\n"
     );
     ended(&ping(&file), 78, "", &expected);
-    ended(&ping("/no/such/file"), 66, "", "postern: /no/such/file: there is no such file\n");
+    ended(
+        &ping("/no/such/file"),
+        66,
+        "",
+        "postern: /no/such/file: there is no such file\n",
+    );
 }
 
 #[test]

@@ -5,13 +5,21 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::STEPS;
+use nix::libc;
+use postern::spa;
+use socket2::{Domain, Protocol, Socket, Type};
+
 use crate::clients::opens_once;
-use crate::harness::{Daemon, Door, Host, Net, Ran};
+use crate::harness::{Daemon, Door, Host, LIMIT, Net, Ran, Service};
+use crate::{STEPS, ssh};
 
 /// Where postern.exe is, with what wine lacks beside it.
 fn directory() -> PathBuf {
@@ -241,6 +249,146 @@ fn mistakes_are_said() {
     // What Notepad can make: UTF-8, with the same mark.
     wine.profile(["\u{feff}", host].concat().replace("home", "10.66.0.1"));
     ended(&wine.ran(&["knock", "10.66.0.1"]), 0, "", "");
+}
+
+/// An echo request's payload, as it arrives in a namespace.
+fn echoed(socket: &mut Socket, request: u8) -> Vec<u8> {
+    loop {
+        let mut bytes = [0; 2048];
+        let read = socket.read(&mut bytes).expect("an echo request arrives");
+        // With IPv4 raw sockets give the header, too.
+        let header = match request {
+            8 => usize::from(bytes[0] & 0xf) * 4,
+            _ => 0,
+        };
+        let message = &bytes[header..read];
+        if message[0] == request {
+            return message[8..].to_vec();
+        }
+    }
+}
+
+/// A socket on the server that hears its echo requests.
+fn hears_echoes(net: &Net, v6: bool) -> Socket {
+    let (domain, protocol) = match v6 {
+        false => (Domain::IPV4, Protocol::ICMPV4),
+        true => (Domain::IPV6, Protocol::ICMPV6),
+    };
+    let raw = Type::from(libc::SOCK_RAW);
+    let open = || Socket::new(domain, raw, Some(protocol)).unwrap();
+    let socket = net.server.inside(open);
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket
+}
+
+/// The secret stands where ping of a 64-bit system puts it.
+#[test]
+#[ignore = "make test-windows runs it"]
+fn it_pings_with_a_secret() {
+    let net = Net::new(1);
+    let wine = Wine::within(net.client());
+    wine.profile(
+        "[host.home]\naddress = \"10.66.0.1\"\nping = \"30313233343536373839616263646566\"\n",
+    );
+    let mut socket = hears_echoes(&net, false);
+    ended(
+        &wine.ran(&["ping", "-v", "home"]),
+        0,
+        "pinged 10.66.0.1\n",
+        "",
+    );
+    let payload = echoed(&mut socket, 8);
+    assert_eq!(payload[16..32], *b"0123456789abcdef");
+    assert_eq!(payload.len(), 56);
+}
+
+const KEYS: &str = "spa = true\n\
+                    cipher_key = \"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n\
+                    hmac_key = \"ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=\"\n\
+                    hmac = \"sha256\"\n";
+
+/// Opens a packet that was sealed with [`KEYS`].
+fn open(payload: &[u8]) -> spa::Request {
+    let secret = spa::Secret {
+        cipher: b"0123456789abcdef0123456789abcdef".to_vec(),
+        hmac: b"fedcba9876543210fedcba9876543210".to_vec(),
+        mac: spa::Mac::Sha256,
+    };
+    let shaped = spa::shape(payload).expect("it has the shape");
+    let opener = spa::Opener::new(&secret);
+    let proof = opener.verify(&shaped).expect("its MAC holds");
+    opener.open(&shaped, &proof).expect("it is a request")
+}
+
+#[test]
+#[ignore = "make test-windows runs it"]
+fn it_seals_packets_for_both_carriers() {
+    let net = Net::new(1);
+    let wine = Wine::within(net.client());
+    wine.profile(format!(
+        "[host.home]\naddress = \"10.66.0.1\"\n[[host.home.way]]\n{KEYS}\
+         [host.far]\naddress = \"10.66.0.1\"\n[[host.far.way]]\n{KEYS}\
+         carrier = \"icmp\"\nopens = [\"53/udp\"]\nfrom = \"observed\"\n"
+    ));
+    let udp = net
+        .server
+        .inside(|| UdpSocket::bind(("0.0.0.0", spa::PORT)).unwrap());
+    udp.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut icmp = hears_echoes(&net, false);
+
+    ended(&wine.ran(&["spa", "home"]), 0, "", "");
+    let mut bytes = [0; 2048];
+    let length = udp.recv(&mut bytes).expect("a datagram arrives");
+    let request = open(&bytes[..length]);
+    assert_eq!(request.whom, spa::Whom::Address(net.client().v4.into()));
+    assert_eq!(request.ports[0].number, 22);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(now.as_secs().abs_diff(request.time) < 600, "{request:?}");
+
+    ended(&wine.ran(&["spa", "far"]), 0, "", "");
+    let request = open(&echoed(&mut icmp, 8));
+    assert_eq!(request.whom, spa::Whom::Observed);
+    assert_eq!(request.ports[0].number, 53);
+}
+
+/// As ssh's ProxyCommand, with pipes: the door opens, and bytes go both ways until the end.
+#[test]
+#[ignore = "make test-windows runs it"]
+fn it_connects_through_a_door() {
+    let net = Net::new(1);
+    let _service = Service::start(&net.server, &[22]);
+    let _daemon = Daemon::start(&net.server, &[ssh("30s")]);
+    let wine = Wine::within(net.client());
+    wine.profile(format!(
+        "[host.home]\naddress = \"10.66.0.1\"\nsequence = {STEPS:?}\n"
+    ));
+    let mut child = wine
+        .postern(&["connect", "home", "22"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let much: Vec<u8> = (0..1 << 20).map(|n: u32| (n >> 3 ^ n) as u8).collect();
+    let (mut stdin, sent) = (child.stdin.take().unwrap(), much.clone());
+    let says = thread::spawn(move || stdin.write_all(&sent).unwrap());
+    let ran = child.wait_with_output().unwrap();
+    says.join().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ran.stderr), "");
+    assert_eq!(ran.status.code(), Some(0));
+    assert!(
+        ran.stdout == much,
+        "{} of {} bytes",
+        ran.stdout.len(),
+        much.len()
+    );
+
+    let shut = wine.ran(&["connect", "-t", "1s", "10.66.0.1", "23"]);
+    assert_eq!(shut.code(), 69, "{shut:?}");
+    assert!(
+        shut.stderr.starts_with("postern: 10.66.0.1 port 23: "),
+        "{shut:?}"
+    );
 }
 
 /// The line of the README for Windows without our program, which comes with cmd and curl. Here

@@ -87,8 +87,18 @@ impl Icmp {
                 // returns.
                 unsafe {
                     IcmpSendEcho2Ex(
-                        self.0, std::ptr::null_mut(), None, null(), from, to, bytes, length,
-                        null(), into, size, limit,
+                        self.0,
+                        std::ptr::null_mut(),
+                        None,
+                        null(),
+                        from,
+                        to,
+                        bytes,
+                        length,
+                        null(),
+                        into,
+                        size,
+                        limit,
                     )
                 }
             }
@@ -103,8 +113,18 @@ impl Icmp {
                 // addresses of IPv6.
                 unsafe {
                     Icmp6SendEcho2(
-                        self.0, std::ptr::null_mut(), None, null(), from.as_ptr().cast(),
-                        to.as_ptr().cast(), bytes, length, null(), into, size, limit,
+                        self.0,
+                        std::ptr::null_mut(),
+                        None,
+                        null(),
+                        from.as_ptr().cast(),
+                        to.as_ptr().cast(),
+                        bytes,
+                        length,
+                        null(),
+                        into,
+                        size,
+                        limit,
                     )
                 }
             }

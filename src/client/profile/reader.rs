@@ -331,19 +331,17 @@ impl Reader<'_> {
 
     /// The way that the draft makes, if nothing has been found wrong since there were `before`
     /// mistakes.
-    fn whole(
-        &mut self,
-        draft: Draft,
-        full: &str,
-        at: Range<usize>,
-        before: usize,
-    ) -> Option<Way> {
+    fn whole(&mut self, draft: Draft, full: &str, at: Range<usize>, before: usize) -> Option<Way> {
         if let [(first, _), more @ ..] = &draft.kinds[..] {
             for (kind, at) in more {
                 let what = format!("stands beside {first}");
                 let host = full.trim_end_matches(".way");
                 let right = format!("write a [[{host}.way]] for each");
-                self.refuse(at.clone(), &format!("{full}.{kind}"), Wrong::new(what, right));
+                self.refuse(
+                    at.clone(),
+                    &format!("{full}.{kind}"),
+                    Wrong::new(what, right),
+                );
             }
         }
         for (key, at, kind) in &draft.others {
@@ -354,7 +352,8 @@ impl Reader<'_> {
             }
         }
         if draft.kinds.is_empty() && self.found.len() == before {
-            let right = "write sequence = [...] with the ports to hit, ping = \"...\" or spa = true";
+            let right =
+                "write sequence = [...] with the ports to hit, ping = \"...\" or spa = true";
             self.refuse(at.clone(), full, Wrong::new("has no way to knock", right));
         }
         let keys = [
