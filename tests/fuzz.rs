@@ -12,7 +12,7 @@ mod properties;
 /// Panics at an input where something does not hold.
 type Property = fn(&[u8]);
 
-const TARGETS: [(&str, Property); 12] = [
+const TARGETS: [(&str, Property); 13] = [
     ("packet", properties::packet),
     ("knocks", properties::knocks),
     ("knockd_conf", properties::knockd_conf),
@@ -24,6 +24,7 @@ const TARGETS: [(&str, Property); 12] = [
     ("control", properties::control),
     ("journal", properties::journal),
     ("trial", properties::trial),
+    ("spent", properties::spent),
     ("listings", properties::listings),
 ];
 

@@ -37,15 +37,14 @@ pub mod spa;
 
 const STATUSES: &str = "\
 Exit status:
-  0   all was sent, and whether a door opened, nothing tells but the door; connect: the
-      connection was made, and ended
+  0   all was sent, and whether a door opened, nothing tells but the door; connect: the stream ended
   64  the command line is wrong
   66  the file with the secret cannot be read
   68  the host's name does not resolve
   69  something could not be sent, and what follows it was not tried; connect: nobody lets us in
-  74  the connection broke
-  77  this user may not send echo requests
-  78  the profile file is wrong, or has no such host, or the secret is none";
+  74  connect: the connection broke
+  77  the system lets this user send no echo request
+  78  the profile file is wrong, or has no such host or way; the secret is none";
 
 /// Knocks at the doors of a machine that runs posternd.
 #[derive(Parser)]

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::{Serialize, Serializer};
+
 /// A network, or a single address: what lies outside the prefix is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
@@ -53,6 +56,21 @@ impl fmt::Display for Network {
             true => write!(f, "{}", self.address),
             false => write!(f, "{}/{}", self.address, self.prefix),
         }
+    }
+}
+
+/// As it is shown.
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// As it is read from a configuration: whatever text it comes from, nothing is outside the prefix.
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Network, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|()| D::Error::custom("no network"))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The keys of single-packet authorization: fwknop's KEY_BASE64 and HMAC_KEY_BASE64.
+//! What both ends of single-packet authorization are told: keys, which are fwknop's KEY_BASE64
+//! and HMAC_KEY_BASE64, and what carries the packets.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,7 +7,8 @@ use std::ops::RangeInclusive;
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 
-use super::mistake::Wrong;
+use super::mistake::{Wrong, quote};
+use super::{Port, Protocol};
 
 /// How many bytes a key has at least and at most. fwknop takes shorter ones, too, which can be
 /// guessed; HMAC keys no longer than this.
@@ -44,7 +46,7 @@ impl std::str::FromStr for Mac {
             "sha256" => Ok(Mac::Sha256),
             "sha512" => Ok(Mac::Sha512),
             _ => Err(Wrong::new(
-                format!("{} is no kind of HMAC", super::mistake::quote(text)),
+                format!("{} is no kind of HMAC", quote(text)),
                 "write \"sha256\" or \"sha512\"",
             )),
         }
@@ -66,6 +68,44 @@ pub struct Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({})", self.mac)
+    }
+}
+
+/// What carries a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// A datagram to this UDP port.
+    Udp(u16),
+    /// The data of an ICMP or ICMPv6 echo request.
+    Icmp,
+}
+
+/// `62201/udp`, `icmp`.
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Carrier::Udp(number) => write!(f, "{number}/udp"),
+            Carrier::Icmp => f.write_str("icmp"),
+        }
+    }
+}
+
+impl std::str::FromStr for Carrier {
+    type Err = Wrong;
+
+    /// `62201/udp`, `icmp`.
+    fn from_str(text: &str) -> Result<Carrier, Wrong> {
+        if text == "icmp" {
+            return Ok(Carrier::Icmp);
+        }
+        match text.parse::<Port>() {
+            Ok(port) if port.protocol == Protocol::Udp => Ok(Carrier::Udp(port.number)),
+            _ => Err(Wrong::new(
+                format!("{} carries no packets", quote(text)),
+                "write \"icmp\", or a port of UDP, such as \"62201/udp\"",
+            )),
+        }
     }
 }
 
@@ -151,6 +191,31 @@ mod tests {
             wrong,
             "\"md5\" is no kind of HMAC; write \"sha256\" or \"sha512\""
         );
+    }
+
+    #[test]
+    fn carriers() {
+        for (text, carrier) in [
+            ("icmp", Carrier::Icmp),
+            ("1/udp", Carrier::Udp(1)),
+            ("62201/udp", Carrier::Udp(62201)),
+        ] {
+            assert_eq!(text.parse(), Ok(carrier));
+            assert_eq!(carrier.to_string(), text);
+        }
+        for text in [
+            "",
+            "ICMP",
+            "62201",
+            "62201/tcp",
+            "0/udp",
+            "65536/udp",
+            "udp",
+        ] {
+            let wrong = text.parse::<Carrier>().unwrap_err().to_string();
+            let right = "write \"icmp\", or a port of UDP, such as \"62201/udp\"";
+            assert_eq!(wrong, format!("{text:?} carries no packets; {right}"));
+        }
     }
 
     #[test]

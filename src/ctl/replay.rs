@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::daemon::doors;
 use crate::event::{Event, What};
 use crate::exit;
-use crate::knock::{Kind, Knocks, Outcome};
+use crate::knock::{Concerned, Kind, Knocks, Outcome};
 use crate::lease::{Act, Change, Leases};
 use crate::packet::{self, Arrival};
 use crate::time::Time;
@@ -79,7 +79,7 @@ pub fn run(config: &Path, args: &Args, out: &mut impl Write) -> Result<u8, Probl
         } = replay.told;
         let _ = writeln!(
             io::stderr(),
-            "{frames} packets, {arrivals} of them TCP or UDP; {granted} grants, \
+            "{frames} packets, {arrivals} of them TCP, UDP or echo requests; {granted} grants, \
              {refused} refused; {opened} times opened, {extended} extended"
         );
     }
@@ -109,14 +109,6 @@ struct Told {
     extended: u64,
 }
 
-/// A grant's, or another outcome's, place in the configuration.
-#[derive(Clone, Copy)]
-struct Place {
-    door: u16,
-    knock: u16,
-    line: u32,
-}
-
 struct Replay<'c, W> {
     config: &'c Config,
     to: &'c [IpAddr],
@@ -127,7 +119,7 @@ struct Replay<'c, W> {
     leases: Leases,
     out: &'c mut W,
     told: Told,
-    outcomes: Vec<(Outcome, Vec<Place>)>,
+    outcomes: Vec<(Outcome, Vec<Concerned>)>,
 }
 
 impl<'c, W: Write> Replay<'c, W> {
@@ -202,11 +194,7 @@ impl<'c, W: Write> Replay<'c, W> {
         let knocks = &mut self.knocks[at];
         step(knocks, &mut |outcome| outcomes.push((outcome, Vec::new())));
         for (outcome, places) in &mut outcomes {
-            places.extend(knocks.watches(outcome).map(|watch| Place {
-                door: watch.door,
-                knock: watch.knock,
-                line: watch.line,
-            }));
+            places.extend(knocks.concerned(outcome));
         }
         for (outcome, places) in outcomes.drain(..) {
             self.take(&outcome, &places)?;
@@ -215,9 +203,9 @@ impl<'c, W: Write> Replay<'c, W> {
         Ok(())
     }
 
-    fn take(&mut self, outcome: &Outcome, places: &[Place]) -> Result<(), Problem> {
+    fn take(&mut self, outcome: &Outcome, places: &[Concerned]) -> Result<(), Problem> {
         let mut told: Vec<u16> = Vec::new();
-        for &Place { door, knock, line } in places {
+        for &Concerned { door, knock, line } in places {
             if outcome.kind == Kind::Grant {
                 self.told.granted += 1;
                 if line > 0 && !self.spend(door, knock, line) {
@@ -314,5 +302,7 @@ fn knocks(config: &Config, lists: &Lists) -> Knocks {
     let watches = doors::watches(config, |door, knock| {
         Vec::from_iter(lists.current(door, knock))
     });
-    Knocks::new(watches, &doors::opened_ports(config), SECRET, ATTEMPTS)
+    let mut knocks = Knocks::new(watches, &doors::opened_ports(config), SECRET, ATTEMPTS);
+    knocks.hear_pings(doors::pings(config));
+    knocks
 }

@@ -33,7 +33,7 @@
 
 use std::net::IpAddr;
 
-pub use crate::config::secret::{Mac, Secret, cipher_key_from_base64, key_from_base64};
+pub use crate::config::secret::{Carrier, Mac, Secret, cipher_key_from_base64, key_from_base64};
 
 use crate::config::Port;
 

@@ -11,6 +11,7 @@ mod clients;
 mod clocks;
 mod commands;
 mod confine;
+mod connect;
 mod control;
 mod crash;
 mod disks;

@@ -18,7 +18,7 @@ use postern::spa;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::clients::opens_once;
-use crate::harness::{Daemon, Door, Host, LIMIT, Net, Ran, Service};
+use crate::harness::{Daemon, Door, Host, LIMIT, Net, Ran, Service, Sshd};
 use crate::{STEPS, ssh};
 
 /// Where postern.exe is, with what wine lacks beside it.
@@ -281,25 +281,27 @@ fn hears_echoes(net: &Net, v6: bool) -> Socket {
     socket
 }
 
-/// The secret stands where ping of a 64-bit system puts it.
 #[test]
 #[ignore = "make test-windows runs it"]
 fn it_pings_with_a_secret() {
+    const PING: &str = "ping = \"30313233343536373839616263646566\"";
     let net = Net::new(1);
+    let door = Door::opens("ssh", "22/tcp", "30s").knock(PING);
+    let daemon = Daemon::start(&net.server, &[door]);
     let wine = Wine::within(net.client());
-    wine.profile(
-        "[host.home]\naddress = \"10.66.0.1\"\nping = \"30313233343536373839616263646566\"\n",
-    );
-    let mut socket = hears_echoes(&net, false);
+    wine.profile(format!(
+        "[host.home]\naddress = \"10.66.0.1\"\n[[host.home.way]]\n{PING}\n\
+         [host.six]\naddress = \"fd66::1\"\n[[host.six.way]]\n{PING}\n"
+    ));
     ended(
         &wine.ran(&["ping", "-v", "home"]),
         0,
         "pinged 10.66.0.1\n",
         "",
     );
-    let payload = echoed(&mut socket, 8);
-    assert_eq!(payload[16..32], *b"0123456789abcdef");
-    assert_eq!(payload.len(), 56);
+    daemon.wait_lease("ssh", net.client().v4);
+    ended(&wine.ran(&["ping", "six"]), 0, "", "");
+    daemon.wait_lease("ssh", net.client().v6);
 }
 
 const KEYS: &str = "spa = true\n\
@@ -351,7 +353,36 @@ fn it_seals_packets_for_both_carriers() {
     assert_eq!(request.ports[0].number, 53);
 }
 
-/// As ssh's ProxyCommand, with pipes: the door opens, and bytes go both ways until the end.
+/// ssh is Debian's, its ProxyCommand is ours.
+#[test]
+#[ignore = "make test-windows runs it"]
+fn ssh_enters_through_it() {
+    let net = Net::new(1);
+    let sshd = Sshd::start(&net.server);
+    let _daemon = Daemon::start(&net.server, &[ssh("30s")]);
+    let wine = Wine::within(net.client());
+    wine.profile(format!(
+        "[host.home]\naddress = \"10.66.0.1\"\nsequence = {STEPS:?}\n"
+    ));
+    let proxy = format!(
+        "ProxyCommand=wine {}/postern.exe connect %h %p",
+        directory().display()
+    );
+    let mut ssh = net.client().command("ssh");
+    ssh.args(["-F", "none", "-T", "-o", "BatchMode=yes", "-o", &proxy]);
+    ssh.args([
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+    ]);
+    ssh.args(["-o", "LogLevel=ERROR"]).arg("-i").arg(sshd.key());
+    let ran = Ran::of(ssh.args(["root@home", "echo hello from $SSH_CONNECTION"]));
+    assert!(ran.stdout.starts_with("hello from 10.66.0.11 "), "{ran:?}");
+    ended(&ran, 0, &ran.stdout, "");
+}
+
+/// With pipes, as ssh makes them: the door opens, and bytes go both ways until the end.
 #[test]
 #[ignore = "make test-windows runs it"]
 fn it_connects_through_a_door() {

@@ -72,7 +72,7 @@ struct Reader<'t> {
 /// The keys of a way, as far as they are given and right.
 #[derive(Default)]
 struct Draft {
-    /// Kinds of way that are given, and whether the value is right.
+    /// Kinds of way that are given.
     kinds: Vec<(&'static str, Range<usize>)>,
     /// The other keys that are given, each with the kind that it belongs to.
     others: Vec<(&'static str, Range<usize>, &'static str)>,
@@ -331,7 +331,14 @@ impl Reader<'_> {
 
     /// The way that the draft makes, if nothing has been found wrong since there were `before`
     /// mistakes.
-    fn whole(&mut self, draft: Draft, full: &str, at: Range<usize>, before: usize) -> Option<Way> {
+    fn whole(
+        &mut self,
+        mut draft: Draft,
+        full: &str,
+        at: Range<usize>,
+        before: usize,
+    ) -> Option<Way> {
+        draft.kinds.sort_by_key(|(_, at)| at.start);
         if let [(first, _), more @ ..] = &draft.kinds[..] {
             for (kind, at) in more {
                 let what = format!("stands beside {first}");
@@ -360,8 +367,10 @@ impl Reader<'_> {
             ("cipher_key", draft.cipher_key.is_some()),
             ("hmac_key", draft.hmac_key.is_some()),
         ];
+        let wrong = format!("{full}.spa");
+        let spa = draft.kinds.first().is_some_and(|(kind, _)| *kind == "spa")
+            && !self.found.iter().any(|mistake| mistake.key == wrong);
         for (key, there) in keys {
-            let spa = draft.kinds.first().is_some_and(|(kind, _)| *kind == "spa");
             if spa && !there && !draft.others.iter().any(|(given, ..)| *given == key) {
                 let right = format!("write {key} = \"...\", as fwknop --key-gen prints it");
                 let wrong = Wrong::new(format!("has no {key}"), right);

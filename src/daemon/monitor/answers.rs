@@ -57,7 +57,7 @@ impl Monitor {
         let missing = self.listeners.missing();
         let pid = self.listeners.pid();
         let config = &self.doors.config;
-        let counted = self.listeners.counted();
+        let counted = self.listeners.figures().counted;
         let doors = (0u16..).zip(&config.doors).map(|(place, door)| DoorView {
             name: door.name.clone(),
             leases: self.leases.iter().filter(|l| l.door == place).count(),
