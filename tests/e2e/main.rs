@@ -34,6 +34,7 @@ mod survival;
 mod trial;
 mod unit;
 mod waiting;
+mod windows;
 
 use harness::Door;
 
