@@ -3,7 +3,7 @@
 # [freebsd-cross] ("build test" when none is named).
 #
 #   build           a linker, libpcap with its headers, cargo
-#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, ...,
+#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, fwknop, nmap, ...,
 #                   and bmake for the port
 #   lint            shellcheck, mandoc, bmake
 #   fuzz            a C++ compiler, for libFuzzer
@@ -33,9 +33,10 @@ packages() {
                 'libpcap-dev /usr/include/pcap/pcap.h'
             ;;
         Linux/test)
-            printf '%s\n' 'bmake bmake' 'git git' 'iproute2 ip' 'iptables iptables' \
-                'iputils-ping ping' 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
-                'openssh-client ssh' 'openssh-server sshd' 'tcpdump tcpdump'
+            printf '%s\n' 'bmake bmake' 'fwknop-client fwknop' 'fwknop-server fwknopd' 'git git' \
+                'iproute2 ip' 'iptables iptables' 'iputils-ping ping' 'knockd knock' \
+                'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' 'openssh-client ssh' \
+                'openssh-server sshd' 'tcpdump tcpdump'
             ;;
         Linux/lint)
             printf '%s\n' 'bmake bmake' 'mandoc mandoc' 'shellcheck shellcheck'
@@ -73,7 +74,7 @@ missing() {
 }
 
 # Debian starts a service when its package is installed, and at every boot from then on. Neither
-# is wanted of sshd and knockd here.
+# is wanted of sshd, knockd and fwknopd here.
 policy=/usr/sbin/policy-rc.d
 
 apt_install() {
@@ -97,7 +98,7 @@ apt_install() {
     for package; do
         case $package in
             openssh-server) service=ssh ;;
-            knockd) service=knockd ;;
+            fwknop-server | knockd) service=$package ;;
             *) continue ;;
         esac
         update-rc.d "$service" disable >/dev/null 2>&1 || true
