@@ -391,7 +391,13 @@ fn lines_that_are_refused() {
         let line = &right.as_bytes()[..cut];
         assert_eq!(read(line).is_some(), other, "the first {cut}");
     }
-    assert_eq!(read(&[right.as_bytes(), b"\n"].concat()), None);
+    for behind in ["\n", ":", ":30", ":AAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+        assert_eq!(
+            read(&[right, behind].concat().into_bytes()),
+            None,
+            "{behind:?}"
+        );
+    }
     assert_eq!(read(&[right.as_bytes(), &[0]].concat()), None);
     assert_eq!(read(&[&[0xff; 80], right.as_bytes()].concat()), None);
 }
