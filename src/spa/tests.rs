@@ -141,8 +141,8 @@ fn the_hmac_has_one_form() {
         let last = payload.len() - 1;
         let digit = DIGITS.iter().position(|&d| d == payload[last]).unwrap();
         assert_eq!(digit % stray, 0);
-        for other in digit + 1..digit + stray {
-            payload[last] = DIGITS[other];
+        for &other in &DIGITS[digit + 1..digit + stray] {
+            payload[last] = other;
             assert!(!shape(&payload).is_some_and(|shaped| shaped.can_be(mac)));
         }
     }
@@ -159,7 +159,7 @@ fn shapes() {
     }
     let mut both = 0;
     for len in 0..1600 {
-        let payload = [&[b'8'], &vec![b'A'; len][..]].concat();
+        let payload = [b"8", &vec![b'A'; len][..]].concat();
         let shaped = shape(&payload);
         let can_be = |mac| shaped.is_some_and(|shaped| shaped.can_be(mac));
         let bounded = (SHORTEST..=LONGEST).contains(&payload.len());
