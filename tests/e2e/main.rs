@@ -23,6 +23,7 @@ mod interfaces;
 mod knockd;
 mod leases;
 mod manual;
+mod means;
 mod one_time;
 mod process;
 mod reload;
