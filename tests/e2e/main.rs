@@ -19,11 +19,13 @@ mod filters;
 mod flood;
 mod guard;
 mod hostile;
+mod idle;
 mod interfaces;
 mod knockd;
 mod leases;
 mod manual;
 mod means;
+mod networks;
 mod one_time;
 mod process;
 mod reload;
@@ -35,6 +37,7 @@ mod survival;
 mod trial;
 mod unit;
 mod waiting;
+mod windows;
 
 use harness::Door;
 
