@@ -24,6 +24,7 @@ mod interfaces;
 mod knockd;
 mod leases;
 mod manual;
+mod means;
 mod networks;
 mod one_time;
 mod process;
