@@ -3,11 +3,11 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::config::Network;
 use crate::time::Time;
 
 /// One thing that happened at one door. Times are microseconds since the Unix epoch.
@@ -27,7 +27,7 @@ pub struct Event<'a> {
     /// The door's name.
     pub door: &'a str,
     /// Whose attempt or lease.
-    pub address: IpAddr,
+    pub address: Network,
     /// Steps taken rightly so far, for what concerns an attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<u8>,

@@ -124,6 +124,8 @@ fn the_example_means_what_it_says() {
                 })],
                 max_leases: 1024,
                 on: Vec::new(),
+                idle: None,
+                prefix6: 128,
             },
             Door {
                 name: "wake".into(),
@@ -143,6 +145,8 @@ fn the_example_means_what_it_says() {
                 })],
                 max_leases: 1024,
                 on: Vec::new(),
+                idle: None,
+                prefix6: 128,
             },
         ],
         keys: Vec::new(),
@@ -207,6 +211,9 @@ fn every_key_is_read() {
         }
     );
     assert_eq!(config.doors[1].max_leases, 65536);
+    let [web, own] = [0, 1].map(|door| (config.doors[door].idle, config.doors[door].prefix6));
+    assert_eq!(web, (Some(Duration::from_secs(300)), 64));
+    assert_eq!(own, (None, 128));
 }
 
 #[test]

@@ -101,6 +101,8 @@ fn the_article_means_what_it_says() {
         })],
         max_leases: bounds::MAX_LEASES,
         on: Vec::new(),
+        idle: None,
+        prefix6: 128,
     };
     let wanted = Config {
         interfaces: vec!["xl0".into()],

@@ -35,9 +35,9 @@ packages() {
                 'libpcap-dev /usr/include/pcap/pcap.h'
             ;;
         Linux/test)
-            printf '%s\n' 'bmake bmake' 'git git' 'iproute2 ip' 'iptables iptables' \
+            printf '%s\n' 'bmake bmake' 'curl curl' 'git git' 'inetutils-telnet telnet' 'iproute2 ip' 'iptables iptables' \
                 'iputils-ping ping' 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
-                'openssh-client ssh' 'openssh-server sshd' 'tcpdump tcpdump'
+                'openssh-client ssh' 'openssh-server sshd' 'putty-tools plink' 'tcpdump tcpdump'
             ;;
         Linux/lint)
             printf '%s\n' 'bmake bmake' 'mandoc mandoc' 'shellcheck shellcheck'

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::net::IpAddr;
 
+use postern::config::Network;
 use postern::daemon::spent as proofs;
 use postern::daemon::spent::{Bounds, Losses, Proof, Proofs};
 use postern::daemon::trial::Trials;
@@ -55,8 +56,12 @@ fn record(bytes: &mut Bytes, kind: u8) -> Record {
     let door = bytes.one_of(&["ssh", "www", "wake-on-lan", "\u{e9}\0\n"]);
     let door = door.to_owned();
     let address = match bytes.byte() {
-        last if last < 0x80 => IpAddr::from([192, 0, 2, last]),
-        last => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)]),
+        last if last < 0x80 => IpAddr::from([192, 0, 2, last]).into(),
+        last if last < 0xc0 => {
+            let base = IpAddr::from([0x2001, 0xdb8, u16::from(last), 0, 0, 0, 0, 0]);
+            Network::new(base, 48 + last % 81).expect("nothing behind the prefix")
+        }
+        last => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)]).into(),
     };
     let until = u64::from(bytes.two()) << (kind & 0x30);
     match kind % 8 {
@@ -90,7 +95,7 @@ fn summed(json: &[u8]) -> Vec<u8> {
 /// What is read of a text is what its good lines say, one by one.
 fn whole_lines(text: &[u8]) {
     let recovered = Recovered::read(text, BOOT);
-    let mut entries: BTreeMap<(String, IpAddr), Entry> = BTreeMap::new();
+    let mut entries: BTreeMap<(String, Network), Entry> = BTreeMap::new();
     let mut same_boot = text.is_empty();
     let (mut damaged, mut cut) = (0, false);
     for (at, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {

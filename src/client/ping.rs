@@ -1,6 +1,5 @@
 //! postern ping: a secret in the payload of an echo request.
 
-use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,11 +9,9 @@ use clap::Args;
 
 use super::profile::{self, Way};
 use super::{Common, Problem, echo};
-use crate::config::Wrong;
+use crate::config::Pattern;
+use crate::config::toml::knock::pattern;
 use crate::exit::{self, words};
-
-/// Bytes of a secret: as many as `ping -p` takes.
-pub const SECRET: usize = 16;
 
 /// Bytes of the payload that ping sends unless told otherwise: 64 with the header of ICMP.
 const PAYLOAD: usize = 56;
@@ -22,56 +19,18 @@ const PAYLOAD: usize = 56;
 /// Bytes of the time stamp before the secret, in 64-bit Linux's ping: a `struct timeval`.
 const STAMP: usize = 16;
 
-/// What a ping knock carries.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret([u8; SECRET]);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
+/// The payload that `ping -p` of a 64-bit Linux sends `at` this time since the Unix epoch: a time
+/// stamp, then the secret over and over, so that it stands at 16 and at 32.
+fn payload(secret: &Pattern, at: Duration) -> [u8; PAYLOAD] {
+    let mut payload = [0; PAYLOAD];
+    let (stamp, rest) = payload.split_at_mut(STAMP);
+    let (seconds, micros) = stamp.split_at_mut(STAMP / 2);
+    seconds.copy_from_slice(&at.as_secs().to_le_bytes());
+    micros.copy_from_slice(&u64::from(at.subsec_micros()).to_le_bytes());
+    for (byte, secret) in rest.iter_mut().zip(secret.0.iter().cycle()) {
+        *byte = *secret;
     }
-}
-
-impl Secret {
-    /// Reads 32 hexadecimal digits, as ping's -p takes them.
-    ///
-    /// # Errors
-    /// What is wrong, without the text.
-    pub fn from_hex(text: &str) -> Result<Secret, Wrong> {
-        let wrong = |what: &str| {
-            let right = "write the 32 hexadecimal digits that posternctl keygen --ping prints";
-            Wrong::new(what, right)
-        };
-        let mut secret = [0; SECRET];
-        let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
-        let digits = digits.ok_or_else(|| wrong("is not hexadecimal"))?;
-        if digits.len() != 2 * SECRET {
-            return Err(wrong(&format!("has {} digits", digits.len())));
-        }
-        for (byte, pair) in secret.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = (pair[0] << 4 | pair[1]) as u8;
-        }
-        Ok(Secret(secret))
-    }
-
-    /// As [`Secret::from_hex`] reads it.
-    pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// The payload that `ping -p` of a 64-bit Linux sends `at` this time since the Unix epoch:
-    /// a time stamp, then the secret over and over, so that it stands at 16 and at 32.
-    pub fn payload(&self, at: Duration) -> [u8; PAYLOAD] {
-        let mut payload = [0; PAYLOAD];
-        let (stamp, rest) = payload.split_at_mut(STAMP);
-        let (seconds, micros) = stamp.split_at_mut(STAMP / 2);
-        seconds.copy_from_slice(&at.as_secs().to_le_bytes());
-        micros.copy_from_slice(&u64::from(at.subsec_micros()).to_le_bytes());
-        for (byte, secret) in rest.iter_mut().zip(self.0.iter().cycle()) {
-            *byte = *secret;
-        }
-        payload
-    }
+    payload
 }
 
 /// What this machine's clock says, since the Unix epoch.
@@ -120,11 +79,11 @@ pub(super) fn run(args: &PingArgs) -> Result<(), Problem> {
 pub(super) fn knock(
     to: SocketAddr,
     source: Option<IpAddr>,
-    secret: &Secret,
+    secret: &Pattern,
 ) -> Result<(echo::Sent, &'static str), echo::Error> {
-    match echo::send(to, source, &secret.payload(now())) {
+    match echo::send(to, source, &payload(secret, now())) {
         Err(echo::Error::Denied) => {
-            let sent = echo::by_system(to, source, &secret.to_hex())?;
+            let sent = echo::by_system(to, source, &hex(secret))?;
             Ok((
                 sent,
                 " by the system's ping, which ps shows with the secret",
@@ -134,8 +93,13 @@ pub(super) fn knock(
     }
 }
 
+/// As [`pattern`] reads it, and ping takes it.
+fn hex(secret: &Pattern) -> String {
+    secret.0.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The secret in a file, or from standard input.
-fn secret_in(file: &Path) -> Result<Secret, Problem> {
+fn secret_in(file: &Path) -> Result<Pattern, Problem> {
     let stdin = file == Path::new("-");
     let name = match stdin {
         true => "standard input".to_owned(),
@@ -157,8 +121,7 @@ fn secret_in(file: &Path) -> Result<Secret, Problem> {
         }
     };
     let text = String::from_utf8_lossy(&bytes);
-    Secret::from_hex(text.trim())
-        .map_err(|wrong| Problem::new(exit::CONFIG, format!("{name}: {wrong}")))
+    pattern(text.trim()).map_err(|wrong| Problem::new(exit::CONFIG, format!("{name}: {wrong}")))
 }
 
 /// More than any secret has, with blanks around it.
@@ -171,22 +134,10 @@ mod tests {
     const HEX: &str = "30313233343536373839616263646566";
 
     #[test]
-    fn a_secret_is_32_digits_and_says_nothing_of_itself() {
-        let secret = Secret::from_hex(HEX).unwrap();
-        assert_eq!(secret.to_hex(), HEX);
-        assert_eq!(&secret.0, b"0123456789abcdef");
-        assert_eq!(Secret::from_hex(&HEX.replace('6', "F")).unwrap().0[6], 0x3f);
-        for bad in ["", &HEX[1..], &format!("{HEX}00"), &HEX.replace('3', "x")] {
-            let said = Secret::from_hex(bad).unwrap_err().to_string();
-            assert!(!said.contains("1323"), "{said}");
-        }
-        assert_eq!(format!("{secret:?}"), "Secret");
-    }
-
-    #[test]
     fn the_payload_is_that_of_ping() {
-        let secret = Secret::from_hex(HEX).unwrap();
-        let payload = secret.payload(Duration::from_micros(0x0102_0304 * 1_000_000 + 5));
+        let secret = pattern(HEX).unwrap();
+        assert_eq!(hex(&secret), HEX);
+        let payload = payload(&secret, Duration::from_micros(0x0102_0304 * 1_000_000 + 5));
         assert_eq!(
             payload[..16],
             [4, 3, 2, 1, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]

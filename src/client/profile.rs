@@ -35,8 +35,8 @@ pub use reader::{HOST_KEYS, WAY_KEYS, WAYS, parse};
 
 use super::Problem;
 use super::knock::Sequence;
-use super::ping::Secret;
 use super::spa::Spa;
+use crate::config::Pattern;
 use crate::config::mistake::{Mistake, utf8};
 use crate::config::toml::keys::nearest;
 use crate::exit::{self, words};
@@ -76,7 +76,7 @@ pub enum Way {
     /// A sequence of ports.
     Sequence(Sequence),
     /// An echo request with this secret in it.
-    Ping(Secret),
+    Ping(Pattern),
     /// A sealed packet.
     Spa(Spa),
 }

@@ -14,9 +14,10 @@ use clap::Args;
 use super::profile::Way;
 use super::{Common, Problem, address, complain, echo, knock, ping};
 use crate::config::mistake::quote;
+use crate::config::secret::{Carrier, Secret};
 use crate::config::{Port, Protocol, Wrong, units};
 use crate::exit;
-use crate::spa::{self, MOST_LASTS, MOST_PORTS, Request, Secret, Whom};
+use crate::spa::{self, MOST_LASTS, MOST_PORTS, Request, Whom};
 
 /// How many ports a packet may ask for.
 pub const OPENS: RangeInclusive<usize> = 1..=MOST_PORTS;
@@ -40,49 +41,8 @@ pub struct Spa {
     pub lasts: Option<Duration>,
 }
 
-/// What carries a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carrier {
-    /// A datagram to this port.
-    Udp(u16),
-    /// An echo request.
-    Icmp,
-}
-
-impl Default for Carrier {
-    fn default() -> Carrier {
-        Carrier::Udp(spa::PORT)
-    }
-}
-
-impl FromStr for Carrier {
-    type Err = Wrong;
-
-    /// `62201/udp`, `icmp`.
-    fn from_str(text: &str) -> Result<Carrier, Wrong> {
-        let wrong = |what| Wrong::new(what, "write one such as \"62201/udp\", or \"icmp\"");
-        if text == "icmp" {
-            return Ok(Carrier::Icmp);
-        }
-        match units::port(text) {
-            Ok(Port {
-                protocol: Protocol::Udp,
-                number,
-            }) => Ok(Carrier::Udp(number)),
-            _ => Err(wrong(format!("{} is no carrier", quote(text)))),
-        }
-    }
-}
-
-/// `62201/udp`, `icmp`
-impl fmt::Display for Carrier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Carrier::Udp(port) => write!(f, "{port}/udp"),
-            Carrier::Icmp => f.write_str("icmp"),
-        }
-    }
-}
+/// What carries packets unless something else is said: fwknop's port.
+pub const CARRIER: Carrier = Carrier::Udp(spa::PORT);
 
 /// Whom a packet asks to let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -256,17 +216,6 @@ fn user() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn carriers() {
-        for text in ["62201/udp", "53/udp", "icmp"] {
-            assert_eq!(text.parse::<Carrier>().unwrap().to_string(), text);
-        }
-        assert_eq!(Carrier::default().to_string(), "62201/udp");
-        for text in ["", "62201", "22/tcp", "0/udp", "ICMP", "udp"] {
-            assert!(text.parse::<Carrier>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn whom() {

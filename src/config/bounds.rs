@@ -101,6 +101,12 @@ pub const LEASES: RangeInclusive<usize> = 1..=65536;
 pub const OPEN_FOR: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 
+/// `idle`: the packet filter is asked for traffic up to 2 s before a lease's end.
+pub const IDLE: RangeInclusive<Duration> = Duration::from_secs(5)..=*OPEN_FOR.end();
+
+/// `prefix6`: a site has a /48 at the most (RFC 6177).
+pub const PREFIX6: RangeInclusive<usize> = 48..=128;
+
 /// `run_limit`.
 pub const RUN_LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 

@@ -158,6 +158,11 @@ pub struct Door {
     pub max_leases: usize,
     /// `on`: where its rules and knocks apply; empty: the listened interfaces.
     pub on: Vec<String>,
+    /// `idle`: its leases go on so long behind the traffic that was last seen; `None`: traffic
+    /// makes no difference.
+    pub idle: Option<Duration>,
+    /// `prefix6`: how many bits of an IPv6 address tell who is let in. 128: the address alone.
+    pub prefix6: u8,
 }
 
 /// The ports that a guard stands at for one of these doors.

@@ -24,12 +24,22 @@ pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Proble
 }
 
 fn table(leases: &[LeaseView], out: &mut impl Write) -> std::io::Result<()> {
-    let head = ["DOOR", "ADDRESS", "SINCE", "UNTIL", "REMAINING", "STATE"].map(str::to_owned);
-    let rows: Vec<[String; 6]> = std::iter::once(head)
+    let head = [
+        "DOOR",
+        "ADDRESS",
+        "KEY",
+        "SINCE",
+        "UNTIL",
+        "REMAINING",
+        "STATE",
+    ];
+    let head = head.map(str::to_owned);
+    let rows: Vec<[String; 7]> = std::iter::once(head)
         .chain(leases.iter().map(|lease| {
             [
                 lease.door.clone(),
                 lease.address.to_string(),
+                lease.key.clone().unwrap_or_else(|| "-".to_owned()),
                 lease.since.clone(),
                 lease.until.clone(),
                 units::show_duration(Duration::from_secs(lease.remaining)),
@@ -38,12 +48,12 @@ fn table(leases: &[LeaseView], out: &mut impl Write) -> std::io::Result<()> {
         }))
         .collect();
     let width = |column: usize| rows.iter().map(|r| r[column].len()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    for [door, address, since, until, remaining, state] in &rows {
-        let [d, a, s, u, r, _] = widths;
+    let widths: [usize; 7] = std::array::from_fn(width);
+    for [door, address, key, since, until, remaining, state] in &rows {
+        let [d, a, k, s, u, r, _] = widths;
         writeln!(
             out,
-            "{door:d$}  {address:a$}  {since:s$}  {until:u$}  {remaining:>r$}  {state}"
+            "{door:d$}  {address:a$}  {key:k$}  {since:s$}  {until:u$}  {remaining:>r$}  {state}"
         )?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use super::lists::Lists;
 use super::{Problem, check};
 use crate::capture;
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::daemon::doors;
 use crate::event::{Event, What};
 use crate::exit;
@@ -231,7 +231,7 @@ impl<'c, W: Write> Replay<'c, W> {
                 outcome.time,
                 what,
                 door,
-                outcome.source,
+                outcome.source.into(),
                 Some(outcome.stage),
                 None,
             )?;
@@ -265,7 +265,7 @@ impl<'c, W: Write> Replay<'c, W> {
     fn tell_change(&mut self, time: Time, change: &Change) -> Result<(), Problem> {
         let (what, until) = match change.act {
             Act::Open { until } => (What::Open, until),
-            Act::Extend { until } => (What::Extend, Some(until)),
+            Act::Extend { until } | Act::Keep { until } => (What::Extend, Some(until)),
             Act::Close(_) => (What::Close, None),
         };
         match what {
@@ -281,7 +281,7 @@ impl<'c, W: Write> Replay<'c, W> {
         time: Time,
         what: What,
         door: u16,
-        address: IpAddr,
+        address: Network,
         stage: Option<u8>,
         until: Option<Time>,
     ) -> Result<(), Problem> {

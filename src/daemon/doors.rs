@@ -135,6 +135,8 @@ pub fn terms(config: &Config) -> Vec<Terms> {
     let terms = config.doors.iter().map(|d| Terms {
         open_for: d.lease(),
         max_leases: d.max_leases,
+        idle: d.idle,
+        prefix6: d.prefix6,
     });
     terms.collect()
 }
@@ -158,6 +160,8 @@ pub struct Doors {
     pub config: Config,
     lists: HashMap<(u16, u16), List>,
     allowances: Vec<Allowance>,
+    /// Of the keys.
+    key_allowances: Vec<Allowance>,
 }
 
 /// Why a one-time line did not let anybody in.
@@ -202,11 +206,17 @@ impl Doors {
             }
         }
         let allowances = vec![Allowance::new(GRANTS_PER_SECOND, GRANTS, now); config.doors.len()];
+        let hourly = |key: &Key| {
+            let grants = key.allowance as f64;
+            Allowance::new(grants / 3600.0, grants, now)
+        };
+        let key_allowances = config.keys.iter().map(hourly).collect();
         (
             Doors {
                 config,
                 lists,
                 allowances,
+                key_allowances,
             },
             wrong,
         )
@@ -215,6 +225,11 @@ impl Doors {
     /// One door.
     pub fn get(&self, door: u16) -> Option<&Door> {
         self.config.doors.get(usize::from(door))
+    }
+
+    /// One key.
+    pub fn key(&self, key: u16) -> Option<&Key> {
+        self.config.keys.get(usize::from(key))
     }
 
     /// A door's name as a knockd.conf has it, which may be anything; its own otherwise.
@@ -295,6 +310,12 @@ impl Doors {
     /// Whether the door takes one more grant now.
     pub fn allow(&mut self, door: u16, now: Time) -> bool {
         let allowance = self.allowances.get_mut(usize::from(door));
+        allowance.is_some_and(|allowance| allowance.take(now))
+    }
+
+    /// Whether the key may have one more grant now.
+    pub fn allow_key(&mut self, key: u16, now: Time) -> bool {
+        let allowance = self.key_allowances.get_mut(usize::from(key));
         allowance.is_some_and(|allowance| allowance.take(now))
     }
 

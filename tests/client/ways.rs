@@ -169,7 +169,7 @@ spa = false
 postern: FILE:3:8: host.both.ping: stands beside sequence; write a [[host.both.way]] for each
 postern: FILE:6:9: host.beside.delay: stands beside [[host.beside.way]]; write it in one of these
 postern: FILE:11:8: host.ways.port: \"53/udp\" is no port to connect to; write one of TCP, such as 22
-postern: FILE:13:8: host.ways.way.ping: has 6 digits; write the 32 hexadecimal digits that posternctl keygen --ping prints
+postern: FILE:13:8: host.ways.way.ping: it has 6 hexadecimal digits; write 32 hexadecimal digits as posternctl keygen --ping prints them
 postern: FILE:15:8: host.ways.way.ping: an integer is no secret; write the line that posternctl keygen --ping prints
 postern: FILE:18:9: host.ways.way.delay: means nothing here; it belongs to sequence
 postern: FILE:20:1: host.ways.way.address: the key does not belong here; write it in [host.ways]
@@ -178,7 +178,7 @@ postern: FILE:23:1: host.ways.way: has no way to knock; write sequence = [...] w
 postern: FILE:26:1: host.keys: has no hmac_key; write hmac_key = \"...\", as fwknop --key-gen prints it
 postern: FILE:28:14: host.keys.cipher_key: it has 6 bytes, not 16 to 32; write a key as fwknop --key-gen prints it
 postern: FILE:29:8: host.keys.hmac: \"md5\" is no kind of HMAC; write \"sha256\" or \"sha512\"
-postern: FILE:30:11: host.keys.carrier: \"22/tcp\" is no carrier; write one such as \"62201/udp\", or \"icmp\"
+postern: FILE:30:11: host.keys.carrier: \"22/tcp\" carries no packets; write \"icmp\", or a port of UDP, such as \"62201/udp\"
 postern: FILE:31:9: host.keys.opens: has 0 ports; write 1 to 21
 postern: FILE:32:8: host.keys.from: \"everywhere\" is no address; write one such as \"192.0.2.7\", or \"observed\"
 postern: FILE:33:9: host.keys.lasts: \"1500ms\" is no number of whole seconds; write one such as \"30s\"
@@ -203,8 +203,8 @@ fn a_secret_comes_from_a_file_that_nobody_else_can_read() {
     ended(&ping(&file), 78, "", &expected);
     let file = profile(top.path(), &SECRET[1..], 0o600);
     let expected = format!(
-        "postern: {file}: has 31 digits; write the 32 hexadecimal digits that \
-         posternctl keygen --ping prints\n"
+        "postern: {file}: it has 31 hexadecimal digits; write 32 hexadecimal digits as \
+         posternctl keygen --ping prints them\n"
     );
     ended(&ping(&file), 78, "", &expected);
     ended(
@@ -226,7 +226,7 @@ fn a_secret_comes_from_standard_input() {
         run(command.stdin(Stdio::from(reader)))
     };
     assert_eq!(ping(SECRET).status.code(), Some(68));
-    let expected = "postern: standard input: is not hexadecimal; write the 32 hexadecimal digits \
-                    that posternctl keygen --ping prints\n";
+    let expected = "postern: standard input: it holds what is no hexadecimal digit; write 32 \
+                    hexadecimal digits as posternctl keygen --ping prints them\n";
     ended(&ping("secret"), 78, "", expected);
 }

@@ -204,7 +204,7 @@ fn when_it_does_not_open_ssh_says_why() {
     );
 }
 
-/// A door for pings and packets, in the kernel and in the test: a double of posternd.
+/// A door for packets, in the test: a double of posternd.
 struct Double {
     stop: Arc<AtomicBool>,
     packets: Arc<AtomicUsize>,
@@ -212,18 +212,13 @@ struct Double {
 
 impl Double {
     fn start(host: &Host, port: u16) -> Double {
-        // 16 bytes behind the header of 8 and the time stamp of 16.
         let rules = format!(
             "table inet door {{
                 set in4 {{ type ipv4_addr; timeout 30s; }}
-                set in6 {{ type ipv6_addr; timeout 30s; }}
                 chain input {{
                     type filter hook input priority 0;
-                    icmp type echo-request @th,192,128 0x{PING} add @in4 {{ ip saddr }}
-                    icmpv6 type echo-request @th,192,128 0x{PING} add @in6 {{ ip6 saddr }}
                     iif lo accept
                     ip saddr @in4 accept
-                    ip6 saddr @in6 accept
                     tcp dport {port} drop
                 }}
             }}"
@@ -293,21 +288,25 @@ fn asked(socket: &Socket, at: usize) -> Option<IpAddr> {
 }
 
 #[test]
-fn where_only_icmp_and_the_port_itself_pass() {
-    let net = Net::new(2);
+fn where_only_icmp_and_the_port_itself_pass_a_ping_enters() {
+    let net = Net::new(1);
+    let sshd = Sshd::start(&net.server);
+    let daemon = Daemon::start(&net.server, &[ssh("30s").knock(&ping())]);
+    net.lets_through(&["ip protocol icmp", "tcp dport 22", "tcp sport 22"]);
+    let user = User::new(&home(&[&sequence(&STEPS), &ping()]), &sshd);
+    assert_eq!(user.ssh(net.client(), "home"), "");
+    daemon.wait_lease("ssh", net.client().v4);
+}
+
+#[test]
+fn where_only_icmp_and_the_port_itself_pass_a_packet_enters() {
+    let net = Net::new(1);
     let sshd = Sshd::start(&net.server);
     let double = Double::start(&net.server, 22);
-    let icmp = "ip protocol icmp";
-    net.lets_through(&[icmp, "tcp dport 22", "tcp sport 22"]);
-    let blocked = sequence(&STEPS);
-    let user = User::new(&home(&[&blocked, &ping()]), &sshd);
-    assert_eq!(user.ssh(&net.clients[0], "home"), "");
-    assert_eq!(double.packets(), 0);
-    let user = User::new(
-        &home(&[&blocked, &spa(""), &spa("carrier = \"icmp\"")]),
-        &sshd,
-    );
-    assert_eq!(user.ssh(&net.clients[1], "home"), "");
+    net.lets_through(&["ip protocol icmp", "tcp dport 22", "tcp sport 22"]);
+    let ways = [sequence(&STEPS), spa(""), spa("carrier = \"icmp\"")];
+    let user = User::new(&home(&[&ways[0], &ways[1], &ways[2]]), &sshd);
+    assert_eq!(user.ssh(net.client(), "home"), "");
     assert_eq!(double.packets(), 1);
 }
 
@@ -338,38 +337,49 @@ fn where_only_443_passes() {
 }
 
 #[test]
-fn a_packet_or_a_ping_alone() {
-    let net = Net::new(4);
+fn a_ping_alone() {
+    let net = Net::new(2);
     let sshd = Sshd::start(&net.server);
-    let double = Double::start(&net.server, 22);
-    let server = net.server.v4;
-    let ways = [ping(), spa("")];
-    let user = User::new(&home(&[&ways[0], &ways[1]]), &sshd);
-    let did = |client: &Host, line: &str, said: &str| {
-        assert!(client.connect(server, 22).is_silence());
+    let _daemon = Daemon::start(&net.server, &[ssh("30s").knock(&ping())]);
+    let user = User::new(&home(&[&ping()]), &sshd);
+    let [one, two] = &net.clients[..] else {
+        panic!("two clients")
+    };
+    let did = |client: &Host, to: IpAddr, line: &str, said: &str| {
+        assert!(client.connect(to, 22).is_silence());
         let ran = user.run(client, line);
         assert_eq!((ran.code(), ran.stdout.as_str()), (0, said), "{ran:?}");
-        assert!(client.reaches(server, 22));
+        assert!(client.reaches(to, 22));
     };
-    did(
-        &net.clients[0],
-        "postern ping -v home",
-        "pinged 10.66.0.1\n",
-    );
-    let line = format!("echo {PING} | postern ping --secret - 10.66.0.1");
-    did(&net.clients[1], &line, "");
-    did(&net.clients[2], "postern spa home", "");
-    let client = &net.clients[3];
-    let line = format!("postern spa --from {} home", client.v4);
-    assert_eq!(user.run(&net.clients[0], &line).code(), 0);
-    until("it is heard", || double.packets() == 2);
-    assert!(client.reaches(server, 22));
+    let (v4, v6) = (net.server.v4.into(), net.server.v6.into());
+    did(one, v4, "postern ping -v home", "pinged 10.66.0.1\n");
+    let from = |to: &str| format!("echo {PING} | postern ping --secret - {to}");
+    did(two, v4, &from("10.66.0.1"), "");
+    did(two, v6, &from("fd66::1"), "");
+}
 
-    let client = &net.clients[0];
-    assert!(client.connect(net.server.v6, 22).is_silence());
-    let line = format!("echo {PING} | postern ping --secret - fd66::1");
-    assert_eq!(user.run(client, &line).code(), 0);
-    assert!(client.reaches(net.server.v6, 22));
+#[test]
+fn a_packet_alone() {
+    let net = Net::new(2);
+    let sshd = Sshd::start(&net.server);
+    let double = Double::start(&net.server, 22);
+    let user = User::new(&home(&[&spa("")]), &sshd);
+    let [one, two] = &net.clients[..] else {
+        panic!("two clients")
+    };
+    let enters = |client: &Host, packets: usize| {
+        until("it is heard", || double.packets() == packets);
+        assert!(client.reaches(net.server.v4, 22));
+    };
+    assert!(one.connect(net.server.v4, 22).is_silence());
+    let ran = user.run(one, "postern spa -v home");
+    let said = "asked 10.66.0.1 by 62201/udp for 10.66.0.11\n";
+    assert_eq!((ran.code(), ran.stdout.as_str()), (0, said), "{ran:?}");
+    enters(one, 1);
+    assert!(two.connect(net.server.v4, 22).is_silence());
+    let line = format!("postern spa --from {} home", two.v4);
+    assert_eq!(user.run(one, &line).code(), 0);
+    enters(two, 2);
 }
 
 /// Users have no raw sockets.
@@ -377,7 +387,7 @@ fn a_packet_or_a_ping_alone() {
 fn a_user_pings_by_his_own_socket_or_by_ping() {
     let net = Net::new(3);
     let _sshd = Sshd::start(&net.server);
-    let _double = Double::start(&net.server, 22);
+    let _daemon = Daemon::start(&net.server, &[ssh("30s").knock(&ping())]);
     let server = net.server.v4;
     // Where nobody can read it.
     let nobody = |client: &Host, path: &str, to: &str| {

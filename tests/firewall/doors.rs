@@ -34,6 +34,8 @@ fn door(name: &str, action: Action) -> Door {
         })],
         max_leases: 1024,
         on: Vec::new(),
+        idle: None,
+        prefix6: 128,
     }
 }
 

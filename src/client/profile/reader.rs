@@ -6,13 +6,13 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::super::knock::{DELAY, DELAYS, Sequence};
-use super::super::ping::Secret;
-use super::super::spa::{Carrier, From, OPENS, Spa, lasts};
+use super::super::spa::{CARRIER, From, OPENS, Spa, lasts};
 use super::{Host, PORT, Way};
 use crate::config::mistake::{Lines, Mistake, Wrong, quote};
+use crate::config::secret::{Carrier, Mac, Secret, cipher_key_from_base64, key_from_base64};
 use crate::config::toml::keys::nearest;
-use crate::config::{Port, Protocol, bounds, units};
-use crate::spa::{self, Mac, cipher_key_from_base64, key_from_base64};
+use crate::config::toml::knock::pattern;
+use crate::config::{Pattern, Port, Protocol, bounds, units};
 
 /// The keys that a `[host.NAME]` has beside those of its only way.
 pub const HOST_KEYS: [&str; 3] = ["address", "port", "way"];
@@ -77,11 +77,11 @@ struct Draft {
     /// The other keys that are given, each with the kind that it belongs to.
     others: Vec<(&'static str, Range<usize>, &'static str)>,
     sequence: Sequence,
-    ping: Option<Secret>,
+    ping: Option<Pattern>,
     cipher_key: Option<Vec<u8>>,
     hmac_key: Option<Vec<u8>>,
     hmac: Mac,
-    carrier: Carrier,
+    carrier: Option<Carrier>,
     opens: Vec<Port>,
     from: From,
     lasts: Option<Duration>,
@@ -258,7 +258,7 @@ impl Reader<'_> {
                 self.refuse(at, full, no(other, "duration", right));
             }
             ("ping", DeValue::String(text)) => {
-                draft.ping = self.kept(at, full, Secret::from_hex(text));
+                draft.ping = self.kept(at, full, pattern(text));
             }
             ("ping", other) => {
                 let right = "write the line that posternctl keygen --ping prints";
@@ -297,7 +297,7 @@ impl Reader<'_> {
     ) {
         match key {
             "hmac" => draft.hmac = self.kept(at, full, text.parse()).unwrap_or_default(),
-            "carrier" => draft.carrier = self.kept(at, full, text.parse()).unwrap_or_default(),
+            "carrier" => draft.carrier = self.kept(at, full, text.parse()),
             "from" => draft.from = self.kept(at, full, text.parse()).unwrap_or_default(),
             _ => draft.lasts = self.kept(at, full, lasts(text)),
         }
@@ -383,12 +383,12 @@ impl Reader<'_> {
         match draft.kinds[0].0 {
             "ping" => draft.ping.map(Way::Ping),
             "spa" => Some(Way::Spa(Spa {
-                secret: spa::Secret {
+                secret: Secret {
                     cipher: draft.cipher_key?,
                     hmac: draft.hmac_key?,
                     mac: draft.hmac,
                 },
-                carrier: draft.carrier,
+                carrier: draft.carrier.unwrap_or(CARRIER),
                 opens: draft.opens,
                 from: draft.from,
                 lasts: draft.lasts,

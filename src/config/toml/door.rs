@@ -12,7 +12,7 @@ use super::reader::{Field, Reader, Table, dotted};
 use super::{Across, door_name, interfaces, joined, knock, length, opens};
 
 /// Keys of doors that open ports, and of doors that run commands.
-const OF_OPENS: [&str; 8] = [
+const OF_OPENS: [&str; 10] = [
     "open_for",
     "table",
     "rule",
@@ -21,6 +21,8 @@ const OF_OPENS: [&str; 8] = [
     "to",
     "connections",
     "kill_states",
+    "idle",
+    "prefix6",
 ];
 const OF_COMMANDS: [&str; 6] = [
     "start_command",
@@ -101,6 +103,18 @@ pub(super) fn read(
         }
         None => Some(Vec::new()),
     };
+    let ports = table.given("opens") || table.given("table");
+    let idle = match table.get("idle").filter(|_| ports) {
+        Some(field) => opens::idle(reader, &table, &field, across.firewall, action.as_ref()),
+        None => Some(None),
+    };
+    let prefix6 = match table.get("prefix6").filter(|_| ports) {
+        Some(field) => {
+            let length = reader.count(&field, &bounds::PREFIX6);
+            length.and_then(|length| u8::try_from(length).ok())
+        }
+        None => Some(128),
+    };
     across.on = on.clone().unwrap_or_default();
     let keyed = across.opened.contains(&name);
     let knocks = match table.given("knock") || !keyed {
@@ -119,6 +133,8 @@ pub(super) fn read(
             knocks: knocks?,
             max_leases: max_leases?,
             on: on?,
+            idle: idle?,
+            prefix6: prefix6?,
         })
     };
     Read {

@@ -55,6 +55,8 @@ impl Kind {
             Kind::Door => &[
                 "opens",
                 "open_for",
+                "idle",
+                "prefix6",
                 "rule",
                 "rules",
                 "table",
