@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::hash::Hasher;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +22,7 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
+use crate::config::Network;
 use crate::time::Time;
 
 /// Longer than this, and longer than twice what is live, the file is written anew.
@@ -38,11 +38,14 @@ pub struct Entry {
     /// The door's name.
     pub door: String,
     /// Who may enter.
-    pub address: IpAddr,
+    pub address: Network,
     /// When it was granted, microseconds since boot.
     pub since: u64,
     /// When it ends, microseconds since boot.
     pub until: u64,
+    /// The name of the key whose grant set its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Whether the packet filter or the start command has done its part.
     pub done: bool,
     /// The stop command that will be owed, as it will be run; doors may be gone by then.
@@ -63,23 +66,26 @@ pub enum Record {
         /// The door's name.
         door: String,
         /// Who.
-        address: IpAddr,
+        address: Network,
         /// The new end, microseconds since boot.
         until: u64,
+        /// The name of the key whose grant set it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
     /// The packet filter or the start command has done its part.
     Done {
         /// The door's name.
         door: String,
         /// Who.
-        address: IpAddr,
+        address: Network,
     },
     /// The lease is over and nothing is owed any more.
     Closed {
         /// The door's name.
         door: String,
         /// Who.
-        address: IpAddr,
+        address: Network,
     },
 }
 
@@ -126,7 +132,7 @@ impl Recovered {
     }
 }
 
-type Live = BTreeMap<(String, IpAddr), Entry>;
+type Live = BTreeMap<(String, Network), Entry>;
 
 /// The open journal.
 #[derive(Debug)]
@@ -214,7 +220,7 @@ impl Journal {
     }
 
     /// A lease that is not known to be over.
-    pub fn entry(&self, door: &str, address: IpAddr) -> Option<&Entry> {
+    pub fn entry(&self, door: &str, address: Network) -> Option<&Entry> {
         self.live.get(&(door.to_owned(), address))
     }
 
@@ -370,9 +376,10 @@ fn apply(live: &mut Live, record: Record) {
             door,
             address,
             until,
+            key,
         } => {
             if let Some(entry) = live.get_mut(&(door, address)) {
-                entry.until = until;
+                (entry.until, entry.key) = (until, key);
             }
         }
         Record::Done { door, address } => {

@@ -124,6 +124,8 @@ fn the_example_means_what_it_says() {
                 })],
                 max_leases: 1024,
                 on: Vec::new(),
+                idle: None,
+                prefix6: 128,
             },
             Door {
                 name: "wake".into(),
@@ -143,8 +145,11 @@ fn the_example_means_what_it_says() {
                 })],
                 max_leases: 1024,
                 on: Vec::new(),
+                idle: None,
+                prefix6: 128,
             },
         ],
+        keys: Vec::new(),
         knockd: None,
     };
     assert_eq!(config, wanted);
@@ -171,7 +176,7 @@ fn every_key_is_read() {
     assert_eq!(opens.ports, ports(&["443/tcp", "443/udp", "80/tcp"]));
     assert_eq!(opens.open_for, Duration::from_secs(5400));
     assert_eq!(opens.guard, None);
-    let Knock::Sequence(first) = &config.doors[0].knocks[0];
+    let first = config.doors[0].knocks[0].sequence().unwrap();
     assert_eq!(
         first.steps,
         Steps::Fixed(ports(&["7143", "2912/udp", "2913/udp", "16044", "99"]))
@@ -183,7 +188,7 @@ fn every_key_is_read() {
     };
     assert_eq!(first.flags, flags);
     assert_eq!(first.target, Some("192.0.2.1".parse::<IpAddr>().unwrap()));
-    let Knock::Sequence(second) = &config.doors[0].knocks[1];
+    let second = config.doors[0].knocks[1].sequence().unwrap();
     assert_eq!(second.flags, TcpFlags { mask: 0, value: 0 });
     assert_eq!(
         second.target,
@@ -206,6 +211,9 @@ fn every_key_is_read() {
         }
     );
     assert_eq!(config.doors[1].max_leases, 65536);
+    let [web, own] = [0, 1].map(|door| (config.doors[door].idle, config.doors[door].prefix6));
+    assert_eq!(web, (Some(Duration::from_secs(300)), 64));
+    assert_eq!(own, (None, 128));
 }
 
 #[test]

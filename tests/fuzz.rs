@@ -12,7 +12,7 @@ mod properties;
 /// Panics at an input where something does not hold.
 type Property = fn(&[u8]);
 
-const TARGETS: [(&str, Property); 14] = [
+const TARGETS: [(&str, Property); 15] = [
     ("packet", properties::packet),
     ("knocks", properties::knocks),
     ("spa", properties::spa),
@@ -26,6 +26,7 @@ const TARGETS: [(&str, Property); 14] = [
     ("control", properties::control),
     ("journal", properties::journal),
     ("trial", properties::trial),
+    ("spent", properties::spent),
     ("listings", properties::listings),
 ];
 

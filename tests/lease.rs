@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use postern::lease::{Act, Change, Lease, Leases, Terms, Why};
+use postern::config::Network;
+use postern::lease::{Act, By, Change, Lease, Leases, Terms, Why};
 use postern::time::Time;
 use proptest::prelude::*;
 
@@ -22,6 +23,8 @@ fn terms(seconds: u64, max_leases: usize) -> Terms {
     Terms {
         open_for: Some(Duration::from_secs(seconds)),
         max_leases,
+        idle: None,
+        prefix6: 128,
     }
 }
 
@@ -39,7 +42,7 @@ fn due(leases: &mut Leases, now: Time) -> Vec<(Time, u16, IpAddr)> {
     let mut all = Vec::new();
     leases.due(now, |end, change| {
         assert_eq!(change.act, Act::Close(Why::Due));
-        all.push((end, change.door, change.address));
+        all.push((end, change.door, change.address.address()));
     });
     all
 }
@@ -53,7 +56,10 @@ fn a_grant_opens_until_its_end() {
     assert_eq!(granted(&mut leases, 1, ip(2), s(101)), open(s(111)));
     assert_eq!(granted(&mut leases, 1, ip(1), s(102)), open(s(112)));
     assert_eq!(leases.next_end(), Some(s(111)));
-    let order: Vec<_> = leases.iter().map(|l| (l.door, l.address)).collect();
+    let order: Vec<_> = leases
+        .iter()
+        .map(|l| (l.door, l.address.address()))
+        .collect();
     assert_eq!(order, [(0, ip(1)), (1, ip(2)), (1, ip(1))]);
     assert_eq!(due(&mut leases, Time(s(111).0 - 1)), []);
     let ended = due(&mut leases, s(200));
@@ -71,7 +77,7 @@ fn a_second_grant_extends_and_makes_no_second_lease() {
     granted(&mut leases, 0, ip(1), s(100));
     let extended = granted(&mut leases, 0, ip(1), s(120));
     assert_eq!(extended, [Act::Extend { until: s(150) }]);
-    let lease = leases.get(0, ip(1)).unwrap();
+    let lease = leases.of(0, ip(1)).unwrap();
     assert_eq!((lease.since, lease.until), (s(100), s(150)));
     assert_eq!(due(&mut leases, s(149)), []);
     assert_eq!(due(&mut leases, s(150)).len(), 1);
@@ -100,19 +106,19 @@ fn at_the_limit_the_one_nearest_its_end_gives_way_first() {
     leases.grant(0, ip(3), s(103), |change| changes.push(change));
     let gave_way = Change {
         door: 0,
-        address: ip(2),
+        address: ip(2).into(),
         act: Act::Close(Why::GaveWay),
     };
     let opened = Change {
         door: 0,
-        address: ip(3),
+        address: ip(3).into(),
         act: Act::Open {
             until: Some(s(133)),
         },
     };
     assert_eq!(changes, [gave_way, opened]);
-    assert!(leases.get(1, ip(4)).is_some());
-    assert!(leases.get(0, ip(2)).is_none());
+    assert!(leases.of(1, ip(4)).is_some());
+    assert!(leases.of(0, ip(2)).is_none());
 }
 
 #[test]
@@ -120,6 +126,8 @@ fn a_door_without_leases_opens_each_time_and_keeps_nothing() {
     let none = Terms {
         open_for: None,
         max_leases: 1,
+        idle: None,
+        prefix6: 128,
     };
     let mut leases = Leases::new(vec![none]);
     for _ in 0..3 {
@@ -131,9 +139,10 @@ fn a_door_without_leases_opens_each_time_and_keeps_nothing() {
     assert_eq!(leases.iter().count(), 0);
     let lease = Lease {
         door: 0,
-        address: ip(1),
+        address: ip(1).into(),
         since: s(1),
         until: s(9),
+        key: None,
     };
     assert!(!leases.restore(lease, s(2)));
 }
@@ -159,7 +168,7 @@ fn closing_one_door_or_all() {
         leases.close(ip(1), door, |change| {
             assert_eq!(
                 (change.address, change.act),
-                (ip(1), Act::Close(Why::Asked))
+                (ip(1).into(), Act::Close(Why::Asked))
             );
             doors.push(change.door);
         });
@@ -168,7 +177,13 @@ fn closing_one_door_or_all() {
     assert_eq!(close(&mut leases, Some(1)), [1]);
     assert_eq!(close(&mut leases, Some(1)), [0u16; 0]);
     assert_eq!(close(&mut leases, None), [0, 2]);
-    assert_eq!(leases.iter().filter(|l| l.address == ip(2)).count(), 3);
+    assert_eq!(
+        leases
+            .iter()
+            .filter(|l| l.address.address() == ip(2))
+            .count(),
+        3
+    );
     assert_eq!(due(&mut leases, s(99)).len(), 3);
 }
 
@@ -177,19 +192,20 @@ fn leases_are_put_back_as_long_as_they_last() {
     let mut leases = Leases::new(vec![terms(30, 1)]);
     let lease = |door, n, since, until| Lease {
         door,
-        address: ip(n),
+        address: ip(n).into(),
         since: s(since),
         until: s(until),
+        key: None,
     };
     assert!(leases.restore(lease(0, 1, 90, 120), s(100)));
     assert!(!leases.restore(lease(0, 2, 70, 100), s(100)));
     assert!(!leases.restore(lease(1, 3, 90, 120), s(100)));
     // None lasts longer than one granted now.
     assert!(leases.restore(lease(0, 4, 99, 9_000), s(100)));
-    assert_eq!(leases.get(0, ip(4)).unwrap().until, s(130));
+    assert_eq!(leases.of(0, ip(4)).unwrap().until, s(130));
     // Of two the later end holds.
     assert!(leases.restore(lease(0, 1, 95, 110), s(100)));
-    assert_eq!(*leases.get(0, ip(1)).unwrap(), lease(0, 1, 90, 120));
+    assert_eq!(*leases.of(0, ip(1)).unwrap(), lease(0, 1, 90, 120));
     // Those over the limit give way to the next.
     let acts = granted(&mut leases, 0, ip(5), s(101));
     assert_eq!(acts[..2], [Act::Close(Why::GaveWay); 2]);
@@ -203,6 +219,41 @@ fn leases_are_put_back_as_long_as_they_last() {
 }
 
 #[test]
+fn a_lease_goes_by_the_key_that_set_its_end() {
+    let mut leases = Leases::new(vec![terms(30, 9), terms(30, 9)]);
+    let by = |key, lasts: Option<u64>| By {
+        key,
+        lasts: lasts.map(Duration::from_secs),
+    };
+    let key_of = |leases: &Leases| {
+        let lease = leases.of(0, ip(1)).unwrap();
+        (lease.key, lease.until)
+    };
+    // A request can only shorten, and what it asks for takes nothing from what there is.
+    leases.grant_by(by(Some(1), Some(10)), 0, ip(1), s(100), |_| {});
+    assert_eq!(key_of(&leases), (Some(1), s(110)));
+    leases.grant_by(by(Some(2), Some(5)), 0, ip(1), s(101), |_| {});
+    assert_eq!(key_of(&leases), (Some(1), s(110)));
+    leases.grant_by(by(Some(2), Some(900)), 0, ip(1), s(102), |_| {});
+    assert_eq!(key_of(&leases), (Some(2), s(132)));
+    leases.grant(0, ip(1), s(103), |_| {});
+    assert_eq!(key_of(&leases), (None, s(133)));
+    // The second key opens door 1 no more, the first has another place.
+    leases.grant_by(by(Some(1), None), 0, ip(2), s(104), |_| {});
+    leases.grant_by(by(Some(2), None), 1, ip(2), s(104), |_| {});
+    let keys = |key, door| (key == 1 && door == 0).then_some(7);
+    let closed = leases.remap(vec![terms(30, 9), terms(30, 9)], s(105), Some, keys);
+    let revoked = Change {
+        door: 1,
+        address: ip(2).into(),
+        act: Act::Close(Why::Revoked),
+    };
+    assert_eq!(closed, [revoked]);
+    assert_eq!(leases.of(0, ip(2)).unwrap().key, Some(7));
+    assert_eq!(key_of(&leases), (None, s(133)));
+}
+
+#[test]
 fn a_reload_keeps_the_leases_of_doors_that_still_stand() {
     let mut leases = Leases::new(vec![terms(30, 9), terms(60, 9), terms(60, 9), terms(60, 9)]);
     for door in 0..4 {
@@ -212,13 +263,15 @@ fn a_reload_keeps_the_leases_of_doors_that_still_stand() {
     let no_lease = Terms {
         open_for: None,
         max_leases: 9,
+        idle: None,
+        prefix6: 128,
     };
     // 0 is gone, 1 has become 0, 2 has become 1 and has new terms, 3 has no leases any more.
     let new = vec![terms(60, 9), terms(20, 1), no_lease];
-    let closed = leases.remap(new, s(110), |old| old.checked_sub(1));
+    let closed = leases.remap(new, s(110), |old| old.checked_sub(1), |key, _| Some(key));
     let change = |door, n, why| Change {
         door,
-        address: ip(n),
+        address: ip(n).into(),
         act: Act::Close(why),
     };
     assert_eq!(
@@ -234,7 +287,7 @@ fn a_reload_keeps_the_leases_of_doors_that_still_stand() {
     );
     let left: Vec<_> = leases
         .iter()
-        .map(|l| (l.door, l.address, l.since, l.until))
+        .map(|l| (l.door, l.address.address(), l.since, l.until))
         .collect();
     assert_eq!(
         left,
@@ -248,15 +301,32 @@ fn a_reload_keeps_the_leases_of_doors_that_still_stand() {
     assert_eq!(extended, [Act::Extend { until: s(131) }]);
 }
 
+/// Whom a knock lets in: of the addresses here, each of IPv6 ends in a small number.
+fn of(address: IpAddr, prefix6: u8) -> Network {
+    match address {
+        IpAddr::V6(six) if prefix6 == 126 => {
+            let base = std::net::Ipv6Addr::from(u128::from(six) & !3);
+            Network::new(base.into(), 126).unwrap()
+        }
+        _ => Network::host(address),
+    }
+}
+
+/// The longest that a lease of these terms can have before it.
+fn longest(terms: &Terms) -> Option<Duration> {
+    let open_for = terms.open_for?;
+    Some(terms.idle.map_or(open_for, |idle| idle.max(open_for)))
+}
+
 /// The leases as a list by door and address, looked through each time.
 #[derive(Default)]
 struct Model {
     terms: Vec<Terms>,
-    all: BTreeMap<(u16, IpAddr), Lease>,
+    all: BTreeMap<(u16, Network), Lease>,
 }
 
 impl Model {
-    fn nearest(&self, door: u16) -> Option<(u16, IpAddr)> {
+    fn nearest(&self, door: u16) -> Option<(u16, Network)> {
         let at_door = self.all.iter().filter(|(key, _)| key.0 == door);
         let nearest = at_door.min_by_key(|(key, lease)| (lease.until, key.1));
         nearest.map(|(key, _)| *key)
@@ -280,13 +350,16 @@ impl Model {
         let Some(terms) = self.terms.get(usize::from(door)).copied() else {
             return vec![];
         };
+        let address = of(address, terms.prefix6);
         let change = |act| Change { door, address, act };
         let Some(open_for) = terms.open_for else {
             return vec![change(Act::Open { until: None })];
         };
-        let until = now + open_for;
+        let until = now + by.lasts.unwrap_or(open_for).min(open_for);
         if let Some(lease) = self.all.get_mut(&(door, address)) {
-            lease.until = lease.until.max(until);
+            if until >= lease.until {
+                (lease.until, lease.key) = (until, by.key);
+            }
             return vec![change(Act::Extend { until: lease.until })];
         }
         if terms.max_leases == 0 {
@@ -298,6 +371,7 @@ impl Model {
             address,
             since: now,
             until,
+            key: by.key,
         };
         self.all.insert((door, address), lease);
         changes.push(change(Act::Open { until: Some(until) }));
@@ -324,10 +398,11 @@ impl Model {
         }
     }
 
-    fn close(&mut self, address: IpAddr, door: Option<u16>) -> Vec<Change> {
+    fn close(&mut self, ip: IpAddr, door: Option<u16>) -> Vec<Change> {
         let mut changes = Vec::new();
         self.all.retain(|key, _| {
-            let ends = key.1 == address && door.is_none_or(|door| door == key.0);
+            let address = key.1;
+            let ends = address.contains(ip) && door.is_none_or(|door| door == key.0);
             if ends {
                 changes.push(Change {
                     door: key.0,
@@ -342,10 +417,11 @@ impl Model {
 
     fn restore(&mut self, lease: Lease, now: Time) -> bool {
         let terms = self.terms.get(usize::from(lease.door));
-        let Some(open_for) = terms.and_then(|t| t.open_for) else {
+        let fits = |t: &&Terms| of(lease.address.address(), t.prefix6) == lease.address;
+        let Some(longest) = terms.filter(fits).and_then(longest) else {
             return false;
         };
-        let until = lease.until.min(now + open_for);
+        let until = lease.until.min(now + longest);
         if until <= now {
             return false;
         }
@@ -357,12 +433,20 @@ impl Model {
         };
         let kept = self.all.entry((lease.door, lease.address)).or_insert(new);
         kept.since = kept.since.min(since);
-        kept.until = kept.until.max(until);
+        if until >= kept.until {
+            (kept.until, kept.key) = (until, lease.key);
+        }
         true
     }
 
     /// Doors move by one-to-one maps only.
-    fn remap(&mut self, terms: Vec<Terms>, now: Time, map: &[Option<u16>]) -> Vec<Change> {
+    fn remap(
+        &mut self,
+        terms: Vec<Terms>,
+        now: Time,
+        map: &[Option<u16>],
+        keys: &[Option<u16>],
+    ) -> Vec<Change> {
         let mut old: Vec<Lease> = std::mem::take(&mut self.all).into_values().collect();
         old.sort_by_key(|l| (l.door, l.until, l.address));
         self.terms = terms;
@@ -370,12 +454,25 @@ impl Model {
         for lease in old {
             let new = map[usize::from(lease.door)];
             let new_terms = new.and_then(|n| self.terms.get(usize::from(n)));
-            match (new, new_terms.and_then(|t| t.open_for)) {
-                (Some(door), Some(open_for)) => {
-                    let until = lease.until.min(now + open_for);
+            let fits = |t: &Terms| of(lease.address.address(), t.prefix6) == lease.address;
+            let key = lease.key.map(|key| keys[usize::from(key)]);
+            match (new, new_terms.and_then(longest)) {
+                (Some(_), Some(_)) if key == Some(None) => changes.push(Change {
+                    door: lease.door,
+                    address: lease.address,
+                    act: Act::Close(Why::Revoked),
+                }),
+                (Some(_), Some(_)) if !new_terms.is_some_and(fits) => changes.push(Change {
+                    door: lease.door,
+                    address: lease.address,
+                    act: Act::Close(Why::Prefix),
+                }),
+                (Some(door), Some(longest)) => {
+                    let until = lease.until.min(now + longest);
                     let kept = Lease {
                         door,
                         until,
+                        key: key.flatten(),
                         ..lease
                     };
                     self.all.insert((door, lease.address), kept);
@@ -406,18 +503,23 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Grant(u16, u8),
+    Grant(u16, u8, By),
     Due,
     Close(u8, Option<u16>),
-    Restore(u16, u8, u64, u64),
-    Remap(Vec<Terms>, Vec<Option<u16>>),
+    Restore(u16, u8, u64, u64, Option<u16>),
+    Remap(Vec<Terms>, Vec<Option<u16>>, Vec<Option<u16>>),
 }
 
 fn any_terms() -> impl Strategy<Value = Vec<Terms>> {
     let open_for = prop::option::weighted(0.85, (0u64..20).prop_map(Duration::from_secs));
-    let one = (open_for, 0usize..4).prop_map(|(open_for, max_leases)| Terms {
+    let idle = prop::option::weighted(0.3, (5u64..30).prop_map(Duration::from_secs));
+    let prefix6 = prop_oneof![3 => Just(128), 1 => Just(126)];
+    let one = (open_for, 0usize..4, idle, prefix6);
+    let one = one.prop_map(|(open_for, max_leases, idle, prefix6)| Terms {
         open_for,
         max_leases,
+        idle,
+        prefix6,
     });
     prop::collection::vec(one, 4)
 }
@@ -430,13 +532,18 @@ fn any_event() -> impl Strategy<Value = Event> {
         let all = map.into_iter().zip(kept);
         all.map(|(new, kept)| new.filter(|_| kept)).collect()
     });
+    let key = || prop::option::of(0u16..3);
+    let lasts = prop::option::of((1u64..20).prop_map(Duration::from_secs));
+    let by = (key(), lasts).prop_map(|(key, lasts)| By { key, lasts });
+    let keys = prop::collection::vec(key(), 3);
     prop_oneof![
-        8 => (door(), 0u8..6).prop_map(|(door, n)| Event::Grant(door, n)),
+        8 => (door(), 0u8..6, by).prop_map(|(door, n, by)| Event::Grant(door, n, by)),
         3 => Just(Event::Due),
         1 => (0u8..6, prop::option::of(door())).prop_map(|(n, door)| Event::Close(n, door)),
-        2 => (door(), 0u8..6, 0u64..60, 0u64..60)
-            .prop_map(|(door, n, since, until)| Event::Restore(door, n, since, until)),
-        1 => (any_terms(), map).prop_map(|(terms, map)| Event::Remap(terms, map)),
+        2 => (door(), 0u8..6, 0u64..60, 0u64..60, key())
+            .prop_map(|(door, n, since, until, key)| Event::Restore(door, n, since, until, key)),
+        1 => (any_terms(), map, keys)
+            .prop_map(|(terms, map, keys)| Event::Remap(terms, map, keys)),
     ]
 }
 
@@ -460,9 +567,9 @@ proptest! {
             let time = s(now as u64);
             let mut changes = Vec::new();
             match event {
-                Event::Grant(door, n) => {
-                    leases.grant(door, ip(n), time, |c| changes.push(c));
-                    prop_assert_eq!(changes, model.grant(door, ip(n), time));
+                Event::Grant(door, n, by) => {
+                    leases.grant_by(by, door, ip(n), time, |c| changes.push(c));
+                    prop_assert_eq!(changes, model.grant(by, door, ip(n), time));
                 }
                 Event::Due => {
                     let mut ended = Vec::new();
@@ -473,13 +580,16 @@ proptest! {
                     leases.close(ip(n), door, |c| changes.push(c));
                     prop_assert_eq!(changes, model.close(ip(n), door));
                 }
-                Event::Restore(door, n, since, until) => {
-                    let lease = Lease { door, address: ip(n), since: s(since), until: s(until) };
+                Event::Restore(door, n, since, until, key) => {
+                    let (address, since, until) = (ip(n).into(), s(since), s(until));
+                    let lease = Lease { door, address, since, until, key };
                     prop_assert_eq!(leases.restore(lease, time), model.restore(lease, time));
                 }
-                Event::Remap(terms, map) => {
-                    let changes = leases.remap(terms.clone(), time, |old| map[usize::from(old)]);
-                    prop_assert_eq!(changes, model.remap(terms, time, &map));
+                Event::Remap(terms, map, keys) => {
+                    let door = |old| map[usize::from(old)];
+                    let key = |old, _| keys[usize::from(old)];
+                    let changes = leases.remap(terms.clone(), time, door, key);
+                    prop_assert_eq!(changes, model.remap(terms, time, &map, &keys));
                 }
             }
             let mut all: Vec<Lease> = model.all.values().copied().collect();

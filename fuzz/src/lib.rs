@@ -12,7 +12,7 @@ mod wire;
 
 pub use commands::listings;
 pub use config::{knockd_conf, one_time, postern_toml, profile};
-pub use journal::{journal, trial};
+pub use journal::{journal, spent, trial};
 pub use knocks::knocks;
 pub use packet::packet;
 pub use spa::{spa, spa_text};

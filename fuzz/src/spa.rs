@@ -1,9 +1,8 @@
-use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
 use postern::config::{Port, Protocol};
-use postern::knock::can_knock;
-use postern::knock::spa::{Counters, KeyDoor, KeyWatch, Keys};
+use postern::knock::spa::{Counters, KeyDoor, KeyWatch, Keys, Word};
+use postern::knock::{EVERYWHERE, can_knock};
 use postern::spa::{
     Carrier, LONGEST, MOST_LASTS, MOST_PORTS, Mac, Opener, Request, SHORTEST, Secret, Whom,
     cipher_key_from_base64, key_from_base64, seal, seal_text, shape,
@@ -41,7 +40,11 @@ fn secrets() -> Vec<Secret> {
 }
 
 fn watch(key: u16, secret: Secret, window: u32) -> KeyWatch {
-    let door = |door, ports| KeyDoor { door, ports };
+    let door = |door, ports| KeyDoor {
+        door,
+        ports,
+        on: EVERYWHERE,
+    };
     KeyWatch {
         key,
         secret,
@@ -57,22 +60,19 @@ fn watch(key: u16, secret: Secret, window: u32) -> KeyWatch {
 /// Shows a payload to keys; which of them let it in, if one does.
 fn shown(watches: Vec<KeyWatch>, payload: &[u8]) -> (Option<u16>, Counters) {
     let mut keys = Keys::new(watches);
-    let got = Cell::new(None);
-    keys.arrive(
-        Time(0),
-        WALL,
-        Carrier::Icmp,
-        SOURCE,
-        payload,
-        |authorized| {
-            assert!(can_knock(authorized.address));
-            assert!(authorized.at.abs_diff(WALL) <= u64::from(u32::MAX));
-            assert_eq!(authorized.doors, 0b11);
-            assert!(authorized.lasts <= MOST_LASTS);
-            got.set(Some(authorized.key));
-        },
-    );
+    let times = (Time(0), WALL);
+    let word = keys.arrive(times, 1, Carrier::Icmp, SOURCE, payload);
+    let mut got = None;
+    if let Some(Word::Authorized(authorized)) = word {
+        assert!(can_knock(authorized.address));
+        assert!(authorized.at.abs_diff(WALL) <= u64::from(u32::MAX));
+        assert_eq!(authorized.doors, 0b11);
+        assert!(authorized.lasts <= MOST_LASTS);
+        got = Some(authorized.key);
+    }
     let c = keys.counters();
+    let authentic = c.malformed + c.stale + c.address + c.ports + c.authorized;
+    assert_eq!(word.is_some(), authentic == 1);
     let ends = [
         c.shapeless,
         c.unauthenticated,
@@ -84,8 +84,8 @@ fn shown(watches: Vec<KeyWatch>, payload: &[u8]) -> (Option<u16>, Counters) {
     ];
     assert_eq!(ends.iter().sum::<u64>(), 1);
     assert_eq!((c.over_budget, c.shaped), (0, 1 - c.shapeless));
-    assert_eq!(c.authorized == 1, got.get().is_some());
-    (got.get(), c)
+    assert_eq!(c.authorized == 1, got.is_some());
+    (got, c)
 }
 
 /// A payload from anybody, shown to four keys: in whatever order they stand, the same one opens

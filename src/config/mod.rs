@@ -7,9 +7,10 @@
 //! | [`knockd`] | the same for knockd.conf |
 //! | [`convert`](mod@convert) | knockd.conf -> postern.toml |
 //! | [`check`] | what a configuration may say but had better not |
+//! | [`key`] | who may knock by single packets, and what pings carry |
 //! | [`keygen`] | new sequences |
 //! | [`onetime`] | lists of sequences, each used once |
-//! | [`secret`] | the keys of single-packet authorization |
+//! | [`secret`] | what both ends of single-packet authorization are told |
 //! | [`units`] | durations and ports, read and shown |
 //! | [`bounds`] | defaults, and how far each value may go |
 //! | [`mistake`] | mistakes, warnings and their places |
@@ -23,6 +24,7 @@ pub mod convert;
 pub mod discreet;
 mod filters;
 pub mod format;
+pub mod key;
 pub mod keygen;
 pub mod knockd;
 pub mod mistake;
@@ -76,6 +78,8 @@ pub struct Config {
     pub trial: Option<Duration>,
     /// `doors` in the order of the file. At least one.
     pub doors: Vec<Door>,
+    /// `[key.NAME]` in the order of the file.
+    pub keys: Vec<Key>,
     /// What a knockd.conf said beyond this; `None`: it was a postern.toml.
     pub knockd: Option<Knockd>,
 }
@@ -98,9 +102,11 @@ impl Config {
 }
 
 pub use format::{Format, read};
+pub use key::{Key, Pattern};
 pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
 pub use network::Network;
+pub use secret::{Carrier, Mac, Secret};
 
 /// What is done where this system cannot wholly confine a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,13 +151,18 @@ pub struct Door {
     pub name: String,
     /// What a grant does.
     pub action: Action,
-    /// `knock`: at least one.
+    /// `knock`: at least one, unless a key opens the door.
     pub knocks: Vec<Knock>,
     /// `max_leases`: at the limit the lease nearest its end gives way. No more than `rules` has
     /// numbers.
     pub max_leases: usize,
     /// `on`: where its rules and knocks apply; empty: the listened interfaces.
     pub on: Vec<String>,
+    /// `idle`: its leases go on so long behind the traffic that was last seen; `None`: traffic
+    /// makes no difference.
+    pub idle: Option<Duration>,
+    /// `prefix6`: how many bits of an IPv6 address tell who is let in. 128: the address alone.
+    pub prefix6: u8,
 }
 
 /// The ports that a guard stands at for one of these doors.
@@ -167,6 +178,14 @@ impl Door {
     /// Whether it opens ports in the packet filter; otherwise it runs commands.
     pub fn opens_ports(&self) -> bool {
         matches!(self.action, Action::Open(_))
+    }
+
+    /// The ports that it opens; none if it runs commands.
+    pub fn ports(&self) -> &[Port] {
+        match &self.action {
+            Action::Open(opens) => &opens.ports,
+            Action::Command(_) => &[],
+        }
     }
 
     /// Whether its leases end with a stop command.
@@ -269,6 +288,30 @@ pub struct Commands {
 pub enum Knock {
     /// A sequence of ports.
     Sequence(Sequence),
+    /// A ping that carries a secret.
+    Ping(Ping),
+}
+
+impl Knock {
+    /// The sequence, if it is one.
+    pub fn sequence(&self) -> Option<&Sequence> {
+        match self {
+            Knock::Sequence(sequence) => Some(sequence),
+            Knock::Ping(_) => None,
+        }
+    }
+}
+
+/// An ICMP or ICMPv6 echo request whose payload holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// `ping`: the secret.
+    pub secret: Pattern,
+    /// `offsets`: where in the payload it may begin; `None`: where `ping -p` puts it, behind a
+    /// time stamp of 8 bytes (FreeBSD, macOS) or of 16 (Linux).
+    pub offsets: Option<RangeInclusive<u8>>,
+    /// `target`: the destination address instead of the interface's own.
+    pub target: Option<IpAddr>,
 }
 
 /// A sequence of ports, each hit within `timeout` of the first.

@@ -1,10 +1,9 @@
 //! Networks and their notation.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use serde::de::{Deserialize, Deserializer, Error};
-use serde::ser::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A network, or a single address: what lies outside the prefix is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +24,23 @@ impl Network {
         Network {
             address,
             prefix: bits(address),
+        }
+    }
+
+    /// Whom a door lets in for a knock from this address: itself, or where `prefix6` is less
+    /// than 128 the IPv6 network of that length that it lies in.
+    ///
+    /// Only of global unicast (2000::/3, RFC 4291) and unique local addresses (fc00::/7, RFC
+    /// 4193) the first bits name a site. A link-local network is everybody on the link, and all
+    /// of Teredo that uses one server has one /64 (2001::/32, RFC 4380): these are let in by
+    /// their addresses alone.
+    pub fn of_knocker(address: IpAddr, prefix6: u8) -> Network {
+        match address {
+            IpAddr::V6(a) if prefix6 < 128 && names_a_site(a) => Network {
+                address: masked(address, prefix6),
+                prefix: prefix6,
+            },
+            _ => Network::host(address),
         }
     }
 
@@ -49,6 +65,12 @@ impl Network {
     }
 }
 
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Network {
+        Network::host(address)
+    }
+}
+
 /// As the packet filters write it: `192.0.2.7`, `192.0.2.0/24`.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,21 +78,6 @@ impl fmt::Display for Network {
             true => write!(f, "{}", self.address),
             false => write!(f, "{}/{}", self.address, self.prefix),
         }
-    }
-}
-
-/// As it is shown.
-impl Serialize for Network {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// As it is read from a configuration: whatever text it comes from, nothing is outside the prefix.
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Network, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|()| D::Error::custom("no network"))
     }
 }
 
@@ -97,6 +104,36 @@ impl std::str::FromStr for Network {
             false => Err(()),
         }
     }
+}
+
+/// In journals and answers it is what [`Display`](fmt::Display) shows.
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// What [`Display`](fmt::Display) shows, v4-mapped addresses included: a journal may hold them.
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Network, D::Error> {
+        let text = String::deserialize(from)?;
+        let network = match text.split_once('/') {
+            Some((address, prefix)) => address
+                .parse()
+                .ok()
+                .zip(prefix.parse().ok())
+                .and_then(|(address, prefix)| Network::new(address, prefix)),
+            None => text.parse().ok().map(Network::host),
+        };
+        network.ok_or_else(|| serde::de::Error::custom("no address and no network"))
+    }
+}
+
+/// Whether the first bits of an address tell whose it is.
+fn names_a_site(address: Ipv6Addr) -> bool {
+    let [first, second, ..] = address.segments();
+    let teredo = (first, second) == (0x2001, 0);
+    (first & 0xe000 == 0x2000 && !teredo) || address.is_unique_local()
 }
 
 /// How many bits an address of this family has.

@@ -1,10 +1,10 @@
 //! `posternctl close`: ends leases.
 
 use std::io::Write;
-use std::net::IpAddr;
 use std::path::Path;
 
 use super::{Problem, ask, count, json_line};
+use crate::config::Network;
 use crate::daemon::control::{Request, Response};
 use crate::exit;
 
@@ -13,7 +13,7 @@ const NONE: u8 = 1;
 
 pub fn run(
     socket: &Path,
-    address: IpAddr,
+    address: Network,
     door: Option<String>,
     json: bool,
     out: &mut impl Write,

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::config::{self, Format};
+use crate::config::{self, Format, Network};
 use crate::exit;
 
 mod ask;
@@ -85,8 +84,9 @@ enum Command {
     Status,
     /// End the leases of an address
     Close {
-        /// Whose leases
-        address: IpAddr,
+        /// Whose leases: an address, or a network as posternctl list shows it
+        #[arg(value_parser = network)]
+        address: Network,
         /// At this door only
         door: Option<String>,
     },
@@ -188,6 +188,12 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
 }
 
 /// The control socket: as told, else as the configuration says, else where posternd puts it.
+/// An address or a network on the command line.
+fn network(text: &str) -> Result<Network, String> {
+    let wrong = "write an address, or a network as posternctl list shows it";
+    text.parse().map_err(|()| wrong.to_owned())
+}
+
 fn socket(global: &Global) -> PathBuf {
     let told = global.socket.clone();
     told.or_else(|| configured(&global.config, "control"))

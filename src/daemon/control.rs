@@ -2,10 +2,10 @@
 //! Unix socket of root's, mode 0600.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Network;
 use crate::knock;
 
 /// A question.
@@ -19,7 +19,7 @@ pub enum Request {
     /// End the leases of an address, at one door or at all.
     Close {
         /// Whose.
-        address: IpAddr,
+        address: Network,
         /// At which door; `None`: at all.
         door: Option<String>,
     },
@@ -62,7 +62,10 @@ pub struct LeaseView {
     /// The door's name.
     pub door: String,
     /// Who may enter.
-    pub address: IpAddr,
+    pub address: Network,
+    /// The key whose grant set its end; none: a sequence's or a ping's did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// When it was first granted (RFC 3339, UTC).
     pub since: String,
     /// When it ends (RFC 3339, UTC).
@@ -110,6 +113,9 @@ pub struct StatusView {
     pub dropped: u64,
     /// The attempts.
     pub attempts: knock::Counters,
+    /// Packets that came by the keys' carriers; none: there are no keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spa: Option<knock::spa::Counters>,
     /// Grants that the monitor refused: spent, over an allowance, of an address nobody can
     /// knock from.
     pub refused: u64,

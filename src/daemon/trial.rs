@@ -399,7 +399,7 @@ impl Trials {
                 let places = (0..=u16::MAX).zip(&config.doors);
                 let mut opening =
                     places.filter(|(_, door)| opens(door).is_some_and(|o| o.ports.contains(&port)));
-                opening.any(|(place, _)| leases.get(place, address).is_some())
+                opening.any(|(place, _)| leases.of(place, address).is_some())
             };
             let by = sessions.iter().find(|session| {
                 let address = session.remote.ip();

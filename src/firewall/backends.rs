@@ -205,6 +205,13 @@ impl Firewall for Backends {
         self.commands.wake_fd()
     }
 
+    fn traffic(&mut self) -> Result<Vec<(Opening, Duration)>, Failure> {
+        match &mut self.filter {
+            Some(filter) => filter.traffic(),
+            None => Ok(Vec::new()),
+        }
+    }
+
     fn openings(&mut self) -> Result<Vec<Opening>, Failure> {
         let mut openings = match &mut self.filter {
             Some(filter) => filter.openings()?,

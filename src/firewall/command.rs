@@ -280,7 +280,7 @@ impl CommandDoors {
         let Some(Some(door)) = self.doors.get(usize::from(opening.door)) else {
             return Some(Err(super::no_door(opening.door)));
         };
-        let who: Who = (door.name.clone(), opening.address);
+        let who: Who = (door.name.clone(), opening.address.address());
         match what {
             What::Extend { .. } => return Some(Ok(())),
             What::Open { .. } => {
@@ -303,7 +303,7 @@ impl CommandDoors {
         }
         let job = Job {
             what,
-            line: door.line(what, opening.address),
+            line: door.line(what, opening.address.address()),
             limit: door.commands.run_limit,
             owed: false,
         };
@@ -344,7 +344,7 @@ impl CommandDoors {
     fn replace(&mut self, openings: &[(Opening, Option<Duration>)]) {
         let who = |opening: Opening| {
             let door = self.doors.get(usize::from(opening.door))?.as_ref()?;
-            Some((door.name.clone(), opening.address))
+            Some((door.name.clone(), opening.address.address()))
         };
         let started = openings
             .iter()
@@ -422,6 +422,7 @@ impl Firewall for CommandDoors {
                 .into_iter()
                 .filter_map(|((name, address), what, result)| {
                     let door = self.place(&name)?;
+                    let address = address.into();
                     let opening = Opening { door, address };
                     Some(Done {
                         order: Order { opening, what },
@@ -443,7 +444,7 @@ impl Firewall for CommandDoors {
             let door = self.place(name)?;
             Some(Opening {
                 door,
-                address: *address,
+                address: (*address).into(),
             })
         };
         let mut openings: Vec<Opening> = state.started.iter().filter_map(opening).collect();

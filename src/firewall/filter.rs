@@ -1,13 +1,13 @@
 //! What the packet filters have in common.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use crate::config::{Port, Protocol};
+use crate::config::{Network, Port, Protocol};
 
 use super::run::{self, Keep, Program};
 use super::{Done, Failure, Opening, Order, What};
@@ -192,8 +192,11 @@ fn endless(name: &str) -> Failure {
 
 /// All openings of a door.
 pub fn all_of(door: u16) -> RangeInclusive<Opening> {
-    let of = |address: IpAddr| Opening { door, address };
-    of(IpAddr::from([0u8; 4]))..=of(IpAddr::from([0xffu8; 16]))
+    let of = |address: IpAddr| Opening {
+        door,
+        address: Network::host(address),
+    };
+    of(Ipv4Addr::UNSPECIFIED.into())..=of(Ipv6Addr::from([0xff; 16]).into())
 }
 
 /// Interfaces from names as the configuration has them, each once, in order; `None`: all, since

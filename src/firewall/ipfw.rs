@@ -64,7 +64,7 @@ pub struct Ipfw {
     /// Openings that somebody else's entry makes: not ours to touch.
     foreign: BTreeSet<Opening>,
     /// What we put into the administrator's tables.
-    lent: BTreeSet<(Table, IpAddr)>,
+    lent: BTreeSet<(Table, Network)>,
     /// Sessions admitted by their four numbers.
     admitted: BTreeSet<Session>,
     /// What was mended on the way to carrying out orders, for the next upkeep.
@@ -190,7 +190,7 @@ impl Ipfw {
             return Some(not_established());
         };
         let Opening { door, address } = order.opening;
-        if is_v4_compatible(address) {
+        if is_v4_compatible(address.address()) {
             return Some(Failure::Unexpected(format!(
                 "ipfw takes no addresses like {address} (IPv4-compatible)"
             )));
@@ -204,7 +204,7 @@ impl Ipfw {
         openings: &[(Opening, Option<Duration>)],
     ) -> Result<BTreeMap<Opening, Instant>, Failure> {
         filter::ends(NAME, openings, |opening| {
-            layout.gate(opening.door).is_some() && !is_v4_compatible(opening.address)
+            layout.gate(opening.door).is_some() && !is_v4_compatible(opening.address.address())
         })
     }
 }
@@ -279,6 +279,26 @@ impl Firewall for Ipfw {
         std::mem::take(&mut self.done)
     }
 
+    /// A table of ours tells nothing of packets, and the time stamp of a rule for one address is
+    /// gone with the rule when the lease's end moves. What is known are this machine's own
+    /// connections: as long as one stands it is traffic.
+    fn traffic(&mut self) -> Result<Vec<(Opening, Duration)>, Failure> {
+        let layout = self.layout.as_ref().ok_or_else(not_established)?;
+        let ports: BTreeSet<u16> = layout.gates().flat_map(|(_, g)| &g.idle).copied().collect();
+        let sessions = sessions::established(&Vec::from_iter(ports))?;
+        let mut traffic = BTreeSet::new();
+        for (door, gate) in layout.gates() {
+            for Session { local, remote } in &sessions {
+                if gate.idle.contains(&local.port()) {
+                    let address = Network::of_knocker(remote.ip(), gate.prefix6);
+                    traffic.insert(Opening { door, address });
+                }
+            }
+        }
+        let standing = traffic.into_iter().filter(|o| self.wanted.contains_key(o));
+        Ok(standing.map(|opening| (opening, Duration::ZERO)).collect())
+    }
+
     fn openings(&mut self) -> Result<Vec<Opening>, Failure> {
         let Some(layout) = self.layout.clone() else {
             return Err(not_established());
@@ -297,7 +317,7 @@ impl Firewall for Ipfw {
             };
             let entries = table.into_iter().flat_map(|table| &table.networks);
             let leases = entries.filter(|(network, end)| entries::is_lease(network, **end));
-            let leases = leases.map(|(network, _)| opening(network.address()));
+            let leases = leases.map(|(network, _)| opening(*network));
             let theirs = matches!(gate.by, By::Table(Table::Theirs(_)));
             openings.extend(leases.filter(|o| !theirs || self.wanted.contains_key(o)));
         }

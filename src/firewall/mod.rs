@@ -1,6 +1,5 @@
 //! Openings -> rules and sets in the packet filter, or commands.
 
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -19,13 +18,13 @@ pub mod sessions;
 
 pub use backends::Backends;
 
-/// An address let in at a door.
+/// An address, or an IPv6 network, let in at a door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Opening {
     /// The door, by its place in the configuration.
     pub door: u16,
     /// Who may enter.
-    pub address: IpAddr,
+    pub address: Network,
 }
 
 /// What to do with an opening.
@@ -155,6 +154,13 @@ pub trait Firewall: Send {
     /// returned; `None` where that never happens. Good until the next call that takes `&mut`.
     fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+
+    /// The openings of doors with `idle` that have had traffic, and how long ago the last was.
+    /// Where the packet filter does not tell that: those that have had some since the last call,
+    /// or since they were made, and no time.
+    fn traffic(&mut self) -> Result<Vec<(Opening, Duration)>, Failure> {
+        Ok(Vec::new())
     }
 
     /// What stands now, as the packet filter itself says.

@@ -5,15 +5,18 @@
 //! that the kernel ends a lease even when this program is dead. In the chain stand, in this
 //! order and for the listened interfaces only, or those that a door names itself:
 //!
-//! 1. for guarded ports, sessions that connection tracking knows: pass;
-//! 2. for guarded ports, sessions known by their four numbers, from the kernel's list of
+//! 1. for each door whose leases go by traffic, its addresses at its ports where the connection
+//!    has been answered: no verdict, but a set of the door's keeps each of them for so long (a
+//!    forged SYN prolongs nothing);
+//! 2. for guarded ports, sessions that connection tracking knows: pass;
+//! 3. for guarded ports, sessions known by their four numbers, from the kernel's list of
 //!    sockets (see [`super::sessions`]): pass, unless the packet is a SYN;
-//! 3. for each door, its addresses at its ports: pass. Where `connections` limits them, a set of
+//! 4. for each door, its addresses at its ports, or with `prefix6` its networks: pass. Where `connections` limits them, a set of
 //!    the door's counts those of each address by connection tracking, and passes no more; what
 //!    ran before the set was made is not counted, and without a guard behind it nothing is kept
 //!    out;
-//! 4. for guarded ports, the networks that always pass: pass;
-//! 5. for each guarded port, one guard: drop.
+//! 5. for guarded ports, the networks that always pass: pass;
+//! 6. for each guarded port, one guard: drop.
 //!
 //! The chain comes before the usual priority (`filter - 10`). What it drops is dropped. **What
 //! it passes still goes through the chains of other tables**, which may drop it: to nftables an
@@ -47,7 +50,7 @@ mod tool;
 use layout::{Layout, On};
 use plan::Wanted;
 use script::Script;
-use table::{Key, Rule};
+use table::Rule;
 use tool::Tool;
 
 const NAME: &str = "nft";
@@ -66,6 +69,8 @@ const ALWAYS_6: &str = "always_6";
 const GUARD: &str = "guard ";
 /// What the comment of a set begins with that counts connections.
 const COUNTS: &str = "postern: connections";
+/// What the comment of a set begins with that keeps who had traffic.
+const SEEN: &str = "postern: traffic";
 
 /// The most orders in one transaction.
 const TOGETHER: usize = 4096;
@@ -452,15 +457,36 @@ impl Firewall for Nft {
         };
         let mut openings = Vec::new();
         for (door, gate) in layout.gates() {
-            for set in [&gate.set_4, &gate.set_6] {
+            for set in gate.sets() {
                 let elements = table.sets.get(set.as_str()).map(|set| set.elements.keys());
-                openings.extend(elements.into_iter().flatten().filter_map(|key| match *key {
-                    Key::Address(address) => Some(Opening { door, address }),
-                    Key::Network(_) | Key::Session(_) => None,
+                openings.extend(elements.into_iter().flatten().filter_map(|key| {
+                    let address = gate.lets_in(set, *key)?;
+                    Some(Opening { door, address })
                 }));
             }
         }
         Ok(openings)
+    }
+
+    fn traffic(&mut self) -> Result<Vec<(Opening, Duration)>, Failure> {
+        let Some(layout) = &self.layout else {
+            return Err(not_established());
+        };
+        if layout.gates().all(|(_, gate)| gate.seen.is_none()) {
+            return Ok(Vec::new());
+        }
+        let table = self.tool.read()?.unwrap_or_default();
+        let mut traffic = Vec::new();
+        for (door, gate) in layout.gates() {
+            let sets = gate.seen.iter().flat_map(|seen| [&seen.set_4, &seen.set_6]);
+            let seen = sets.filter_map(|set| table.sets.get(set.as_str()));
+            for (&address, &ago) in seen.flat_map(|set| &set.seen) {
+                let address = Network::of_knocker(address, gate.prefix6);
+                traffic.push((Opening { door, address }, ago));
+            }
+        }
+        traffic.retain(|(opening, _)| self.wanted.contains_key(opening));
+        Ok(traffic)
     }
 
     fn unguard(&mut self) -> Result<Vec<String>, Failure> {

@@ -23,6 +23,9 @@
 //! which the administrator's own rules name; if all doors are of that kind the anchor is never
 //! touched. Only entries that there were orders for are touched there.
 //!
+//! Where leases go by traffic the door's table counts the packets of each entry (`counters`), those
+//! that begin a connection among them.
+//!
 //! The kernel knows no end of an entry: a lease ends when this program, or `posternctl reap`,
 //! ends it.
 
@@ -43,7 +46,7 @@ mod states;
 mod tool;
 
 use layout::{GUARD, Gate, Layout, On};
-use listing::Entry;
+use listing::{Counted, Entry};
 use states::{History, Watch};
 use tool::Tool;
 
@@ -71,6 +74,8 @@ pub struct Pf {
     shown: BTreeMap<Session, Vec<String>>,
     history: History,
     watch: Option<Watch>,
+    /// What the entries of counting tables had counted at the last look for traffic, by table.
+    counted: BTreeMap<String, BTreeMap<Network, Counted>>,
     /// What was mended on the way to carrying out orders, for the next upkeep.
     mended: Vec<String>,
     done: Vec<Done>,
@@ -96,6 +101,7 @@ impl Pf {
             shown: BTreeMap::new(),
             history: History::default(),
             watch: None,
+            counted: BTreeMap::new(),
             mended: Vec::new(),
             done: Vec::new(),
         })
@@ -279,12 +285,34 @@ impl Firewall for Pf {
         std::mem::take(&mut self.done)
     }
 
+    /// An entry counts from when it was made, so that what it had counted before this program
+    /// began to look is taken for traffic once.
+    fn traffic(&mut self) -> Result<Vec<(Opening, Duration)>, Failure> {
+        let layout = self.layout.clone().ok_or_else(not_established)?;
+        let before = std::mem::take(&mut self.counted);
+        let mut traffic = Vec::new();
+        for (door, gate) in layout.gates().filter(|(_, gate)| gate.idle) {
+            let counted = self.tool.counted(gate)?.unwrap_or_default();
+            let before = before.get(&gate.table);
+            for (&address, now) in &counted {
+                let before = before.and_then(|before| before.get(&address));
+                let opening = Opening { door, address };
+                let more = now.packets > 0 && before != Some(now);
+                if more && self.wanted.contains_key(&opening) {
+                    traffic.push((opening, Duration::ZERO));
+                }
+            }
+            self.counted.insert(gate.table.clone(), counted);
+        }
+        Ok(traffic)
+    }
+
     fn openings(&mut self) -> Result<Vec<Opening>, Failure> {
         let layout = self.layout.clone().ok_or_else(not_established)?;
         let mut openings = Vec::new();
         for (door, gate) in layout.gates() {
             let entries = self.tool.entered(gate)?.unwrap_or_default();
-            let here = entries.iter().filter_map(Entry::address);
+            let here = entries.iter().filter_map(Entry::lets_in);
             let here = here.map(|address| Opening { door, address });
             // Of a table of the administrator's: what there were orders for.
             openings.extend(here.filter(|o| gate.ours || self.wanted.contains_key(o)));

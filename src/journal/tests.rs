@@ -1,17 +1,20 @@
+use std::net::IpAddr;
+
 use super::*;
 
 fn entry(door: &str, last: u8, until: u64) -> Entry {
     Entry {
         door: door.into(),
-        address: IpAddr::from([192, 0, 2, last]),
+        address: IpAddr::from([192, 0, 2, last]).into(),
         since: 1,
         until,
+        key: None,
         done: false,
         stop: None,
     }
 }
 
-fn of(entry: &Entry) -> (String, IpAddr) {
+fn of(entry: &Entry) -> (String, Network) {
     (entry.door.clone(), entry.address)
 }
 
@@ -45,6 +48,7 @@ fn example(path: &Path) -> Vec<Entry> {
                 door,
                 address,
                 until: 90,
+                key: None,
             },
         ])
         .unwrap();
@@ -106,8 +110,8 @@ fn recovered(text: &[u8], path: &Path) -> Recovered {
 }
 
 /// By records: what is in force after each, by a model of its own.
-fn in_force(lines: &[Record]) -> Vec<(String, IpAddr, u64)> {
-    let mut all: Vec<(String, IpAddr, u64)> = Vec::new();
+fn in_force(lines: &[Record]) -> Vec<(String, Network, u64)> {
+    let mut all: Vec<(String, Network, u64)> = Vec::new();
     for line in lines {
         match line.clone() {
             Record::Boot(_) | Record::Done { .. } => {}
@@ -119,6 +123,7 @@ fn in_force(lines: &[Record]) -> Vec<(String, IpAddr, u64)> {
                 door,
                 address,
                 until,
+                ..
             } => {
                 for lease in all.iter_mut().filter(|l| (&l.0, l.1) == (&door, address)) {
                     lease.2 = until;
@@ -274,7 +279,7 @@ fn what_could_not_be_written_is_as_soon_as_it_can_be() {
     std::fs::create_dir_all(in_the_way.join("x")).unwrap();
     journal.file = Some(device);
     assert!(journal.write(&[Record::Open(entry("ssh", 7, 99))]).is_err());
-    assert_eq!(journal.entry("ssh", [192, 0, 2, 7].into()), None);
+    assert_eq!(journal.entry("ssh", entry("ssh", 7, 99).address), None);
     let over = expected.pop().unwrap();
     let (door, address) = of(&over);
     assert!(journal.note(&[Record::Closed { door, address }]).is_err());

@@ -73,6 +73,8 @@ pub struct KeyDoor {
     pub door: u16,
     /// The ports that it opens; empty: it opens with every request.
     pub ports: Vec<Port>,
+    /// The interfaces that its requests must come in by, as [`super::Watch::on`].
+    pub on: u64,
 }
 
 /// A packet that was right.
@@ -163,30 +165,28 @@ impl Keys {
         self.counters
     }
 
-    /// Takes one packet: what came by a carrier, from where, and when, by a clock that never goes
-    /// back and, in seconds since the Unix epoch, by the wall's. `out` hears of it if it is right.
+    /// Takes one packet: what came by a carrier, at the interfaces of these bits, from where, and
+    /// when, by a clock that never goes back and, in seconds since the Unix epoch, by the wall's.
+    /// What its key has to say of it, if it has one.
     pub fn arrive(
         &mut self,
-        time: Time,
-        wall: u64,
+        (time, wall): (Time, u64),
+        at: u64,
         carrier: Carrier,
         source: IpAddr,
         payload: &[u8],
-        out: impl FnOnce(Authorized),
-    ) {
-        let Some(heard) = self.heard.get(&carrier) else {
-            return;
-        };
+    ) -> Option<Word> {
+        let heard = self.heard.get(&carrier)?;
         let Some(shaped) = shape(payload) else {
             self.counters.shapeless += 1;
-            return;
+            return None;
         };
         self.counters.shaped += 1;
         let fits = |place: &&usize| shaped.can_be(self.keys[**place].opener.mac());
         let macs = heard.iter().filter(fits).count();
         if !self.budget.spend(time, macs as u64) {
             self.counters.over_budget += 1;
-            return;
+            return None;
         }
         let mut holds = None;
         for &place in heard {
@@ -197,28 +197,47 @@ impl Keys {
         }
         let Some((key, proof)) = holds else {
             self.counters.unauthenticated += 1;
-            return;
+            return None;
         };
-        let counted = match key.judge(&shaped, proof, wall, source) {
-            Ok(authorized) => {
-                out(authorized);
-                &mut self.counters.authorized
-            }
+        let judged = key.judge(&shaped, proof, wall, (source, at));
+        let counted = match judged {
+            Ok(_) => &mut self.counters.authorized,
             Err(Refused::Malformed) => &mut self.counters.malformed,
             Err(Refused::Stale) => &mut self.counters.stale,
             Err(Refused::Address) => &mut self.counters.address,
             Err(Refused::Ports) => &mut self.counters.ports,
         };
         *counted += 1;
+        let key = key.watch.key;
+        Some(judged.map_or_else(|why| Word::Refused { key, why }, Word::Authorized))
     }
 }
 
 /// Why a packet whose HMAC holds is of no use: see [`Counters`].
-enum Refused {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// What is inside is no request, or none that we accept.
     Malformed,
+    /// Its time is too far from ours.
     Stale,
+    /// It is for an address that the key is not for, or that nobody can knock from.
     Address,
+    /// It names ports that are not the key's, or that none of its doors opens here.
     Ports,
+}
+
+/// What a key has to say of a packet that it sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It lets somebody in, unless it has been used before.
+    Authorized(Authorized),
+    /// It is of no use.
+    Refused {
+        /// The key, by its place in the configuration.
+        key: u16,
+        /// Why.
+        why: Refused,
+    },
 }
 
 impl Key {
@@ -227,7 +246,7 @@ impl Key {
         shaped: &Shaped,
         proof: Proof,
         wall: u64,
-        source: IpAddr,
+        (source, at): (IpAddr, u64),
     ) -> Result<Authorized, Refused> {
         let request = self.opener.open(shaped, &proof).ok_or(Refused::Malformed)?;
         if request.time.abs_diff(wall) > u64::from(self.watch.window) {
@@ -236,7 +255,7 @@ impl Key {
         Ok(Authorized {
             key: self.watch.key,
             address: self.address(&request, source).ok_or(Refused::Address)?,
-            doors: self.doors(&request.ports).ok_or(Refused::Ports)?,
+            doors: self.doors(&request.ports, at).ok_or(Refused::Ports)?,
             proof: proof.bytes(),
             at: request.time,
             lasts: request.lasts.unwrap_or(0),
@@ -255,15 +274,16 @@ impl Key {
         (may && can_knock(address)).then_some(address)
     }
 
-    /// The doors that a request for these ports opens; `None`: it may not name them, or no door
+    /// The doors that a request for these ports opens here; `None`: it may not name them, or no door
     /// opens.
-    fn doors(&self, asked: &[Port]) -> Option<u32> {
+    fn doors(&self, asked: &[Port], at: u64) -> Option<u32> {
         if !asked.iter().all(|port| self.watch.ports.contains(port)) {
             return None;
         }
         let mut doors = 0;
         for (bit, door) in self.watch.doors.iter().take(MOST_DOORS).enumerate() {
-            if door.ports.is_empty() || door.ports.iter().any(|port| asked.contains(port)) {
+            let asked = door.ports.iter().any(|port| asked.contains(port));
+            if door.on & at != 0 && (asked || door.ports.is_empty()) {
                 doors |= 1 << bit;
             }
         }

@@ -11,6 +11,7 @@ mod clients;
 mod clocks;
 mod commands;
 mod confine;
+mod connect;
 mod control;
 mod crash;
 mod disks;
@@ -18,10 +19,12 @@ mod filters;
 mod flood;
 mod guard;
 mod hostile;
+mod idle;
 mod interfaces;
 mod knockd;
 mod leases;
 mod manual;
+mod networks;
 mod one_time;
 mod process;
 mod reload;
@@ -33,6 +36,7 @@ mod survival;
 mod trial;
 mod unit;
 mod waiting;
+mod windows;
 
 use harness::Door;
 

@@ -34,6 +34,8 @@ fn door(name: &str, action: Action) -> Door {
         })],
         max_leases: 1024,
         on: Vec::new(),
+        idle: None,
+        prefix6: 128,
     }
 }
 
@@ -62,6 +64,18 @@ pub fn limited(mut door: Door, connections: u16) -> Door {
     if let Action::Open(opens) = &mut door.action {
         opens.connections = Some(connections);
     }
+    door
+}
+
+/// The same door with leases that traffic keeps for so many seconds.
+pub fn idle(mut door: Door, seconds: u64) -> Door {
+    door.idle = Some(Duration::from_secs(seconds));
+    door
+}
+
+/// The same door letting in IPv6 networks of so many bits.
+pub fn prefix6(mut door: Door, prefix6: u8) -> Door {
+    door.prefix6 = prefix6;
     door
 }
 

@@ -181,6 +181,26 @@ const ROWS: &[Row] = &[
         &[r#""999ms""#, r#""7d1ms""#, "30"],
     ),
     row(
+        "idle",
+        Otherwise,
+        IPFW,
+        &[
+            "5 seconds to 7 days",
+            "None by default",
+            "May be shorter or longer than open_for",
+        ],
+        &[r#""5s""#, r#""7d""#],
+        &[r#""4999ms""#, r#""7d1ms""#, "60"],
+    ),
+    row(
+        "prefix6",
+        As("128"),
+        IPFW,
+        &["48 to 128", "128 by default"],
+        &["48", "64", "128"],
+        &["47", "129", r#""64""#],
+    ),
+    row(
         "rule",
         Refused,
         NUMBERED,

@@ -111,6 +111,8 @@ impl<'t> Section<'t> {
             })],
             max_leases: bounds::MAX_LEASES,
             on: Vec::new(),
+            idle: None,
+            prefix6: 128,
         })
     }
 

@@ -12,7 +12,7 @@ use super::reader::{Field, Reader, Table, dotted};
 use super::{Across, door_name, interfaces, joined, knock, length, opens};
 
 /// Keys of doors that open ports, and of doors that run commands.
-const OF_OPENS: [&str; 8] = [
+const OF_OPENS: [&str; 10] = [
     "open_for",
     "table",
     "rule",
@@ -21,6 +21,8 @@ const OF_OPENS: [&str; 8] = [
     "to",
     "connections",
     "kill_states",
+    "idle",
+    "prefix6",
 ];
 const OF_COMMANDS: [&str; 6] = [
     "start_command",
@@ -33,6 +35,8 @@ const OF_COMMANDS: [&str; 6] = [
 
 /// A door that was read.
 pub(super) struct Read {
+    /// What it is called, right or wrong.
+    pub name: String,
     /// `None` where there was a mistake.
     pub door: Option<Door>,
     /// Its name and where `opens` or `table` stands, if it has one of them.
@@ -68,6 +72,7 @@ pub(super) fn read(
                 Wrong::new(what, right),
             );
             return Read {
+                name,
                 door: None,
                 opens: None,
             };
@@ -98,12 +103,29 @@ pub(super) fn read(
         }
         None => Some(Vec::new()),
     };
+    let ports = table.given("opens") || table.given("table");
+    let idle = match table.get("idle").filter(|_| ports) {
+        Some(field) => opens::idle(reader, &table, &field, across.firewall, action.as_ref()),
+        None => Some(None),
+    };
+    let prefix6 = match table.get("prefix6").filter(|_| ports) {
+        Some(field) => {
+            let length = reader.count(&field, &bounds::PREFIX6);
+            length.and_then(|length| u8::try_from(length).ok())
+        }
+        None => Some(128),
+    };
     across.on = on.clone().unwrap_or_default();
-    let knocks = knocks(reader, at, &table, places, across);
+    let keyed = across.opened.contains(&name);
+    let knocks = match table.given("knock") || !keyed {
+        true => knocks(reader, at, &table, places, across),
+        false => Some(Vec::new()),
+    };
     let opens = table
         .get("opens")
         .or_else(|| table.get("table"))
         .map(|field| (name.clone(), field.span.clone()));
+    let called = name.clone();
     let whole = || {
         Some(Door {
             name,
@@ -111,9 +133,12 @@ pub(super) fn read(
             knocks: knocks?,
             max_leases: max_leases?,
             on: on?,
+            idle: idle?,
+            prefix6: prefix6?,
         })
     };
     Read {
+        name: called,
         door: if named { whole() } else { None },
         opens,
     }
@@ -235,7 +260,10 @@ fn knocks(
         if !table.given("knock") {
             let wrong = Wrong::new(
                 "nobody can knock at this door",
-                format!("add [[{}]] with a sequence", table.dotted("knock")),
+                format!(
+                    "add [[{}]] with a sequence or a ping, or a [key.NAME] that opens it",
+                    table.dotted("knock")
+                ),
             );
             reader.note_absent(&table.span, table.name.clone(), wrong);
         }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::super::mistake::{Places, Spot, Wrong, quote};
-use super::super::{FirewallKind, Guard, Network, Opens, Pass, Port, To, bounds};
+use super::super::{Action, FirewallKind, Guard, Network, Opens, Pass, Port, Protocol, To, bounds};
 use super::length;
 use super::reader::{Field, Reader, Table};
 
@@ -50,7 +51,15 @@ pub(super) fn read(
     if !ours {
         table.refuse(
             reader,
-            &["rule", "rules", "guard", "to", "connections", "kill_states"],
+            &[
+                "rule",
+                "rules",
+                "guard",
+                "to",
+                "connections",
+                "kill_states",
+                "idle",
+            ],
             "the key has no meaning with table: the rules that name it are your own",
             "leave it out, or leave out table",
         );
@@ -98,6 +107,39 @@ pub(super) fn read(
     };
     note_numbers(table, &opens, numbers);
     Some(opens)
+}
+
+/// `idle`, of a door that opens so.
+pub(super) fn idle(
+    reader: &Reader<'_>,
+    table: &Table<'_, '_>,
+    field: &Field<'_, '_>,
+    firewall: Option<FirewallKind>,
+    action: Option<&Action>,
+) -> Option<Option<Duration>> {
+    if table.given("table") {
+        return None; // refused with the others that have no meaning there
+    }
+    let idle = reader.duration(field, &bounds::IDLE)?;
+    if let (Some(FirewallKind::Ipfw), Some(Action::Open(opens))) = (firewall, action) {
+        let (what, right) = if opens.to != To::Me {
+            (
+                "in ipfw it goes by this machine's own TCP connections: of what goes through it \
+                 nothing is known",
+                "leave it out, or leave out to",
+            )
+        } else if !opens.ports.iter().any(|p| p.protocol == Protocol::Tcp) {
+            (
+                "in ipfw it goes by TCP connections, and the door opens no TCP port",
+                "leave it out, and write how long in open_for",
+            )
+        } else {
+            return Some(Some(idle));
+        };
+        reader.refuse(field, Wrong::new(what, right));
+        return None;
+    }
+    Some(Some(idle))
 }
 
 fn note_numbers(table: &Table<'_, '_>, opens: &Opens, numbers: &mut Vec<Numbers>) {
@@ -348,13 +390,20 @@ fn to(reader: &Reader<'_>, field: &Field<'_, '_>, firewall: Option<FirewallKind>
     Some(to)
 }
 
-/// `always`
-pub(super) fn always(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<Network>> {
+/// Addresses and networks, as many as `bounds` allow: `always`, and `from` of a key.
+pub(super) fn networks(
+    reader: &Reader<'_>,
+    field: &Field<'_, '_>,
+    bounds: &RangeInclusive<usize>,
+) -> Option<Vec<Network>> {
     const RIGHT: &str = "write a list of addresses and networks such as [\"192.0.2.0/24\"]";
     let items = reader.list(field, RIGHT)?;
-    if !bounds::ALWAYS.contains(&items.len()) {
+    if !bounds.contains(&items.len()) {
         let what = length(items.len(), "networks");
-        let right = format!("write {} at most", bounds::ALWAYS.end());
+        let right = match items.len() {
+            0 => "leave the key out for everybody".to_owned(),
+            _ => format!("write {} at most", bounds.end()),
+        };
         reader.refuse(field, Wrong::new(what, right));
         return None;
     }

@@ -1,8 +1,7 @@
 //! What posternctl asks.
 
-use std::net::IpAddr;
-
 use super::Monitor;
+use crate::config::Network;
 use crate::daemon::clock;
 use crate::daemon::control::{DoorView, InterfaceView, LeaseView, Request, Response, StatusView};
 use crate::firewall::{Firewall, Opening};
@@ -43,6 +42,9 @@ impl Monitor {
             Some(LeaseView {
                 door: self.doors.get(lease.door)?.name.clone(),
                 address: lease.address,
+                key: lease
+                    .key
+                    .and_then(|k| Some(self.doors.key(k)?.name.clone())),
                 since: clock::seconds(clock::wall(lease.since)),
                 until: clock::seconds(clock::wall(lease.until)),
                 remaining: lease.until.since(now).as_secs(),
@@ -57,7 +59,8 @@ impl Monitor {
         let missing = self.listeners.missing();
         let pid = self.listeners.pid();
         let config = &self.doors.config;
-        let counted = self.listeners.counted();
+        let figures = self.listeners.figures();
+        let counted = figures.counted;
         let doors = (0u16..).zip(&config.doors).map(|(place, door)| DoorView {
             name: door.name.clone(),
             leases: self.leases.iter().filter(|l| l.door == place).count(),
@@ -94,13 +97,14 @@ impl Monitor {
             packets: counted.packets,
             dropped: counted.dropped,
             attempts,
+            spa: (!config.keys.is_empty()).then_some(figures.spa),
             refused: self.refused,
             withheld: self.log.withheld(),
             restarts: self.listeners.restarts,
         }
     }
 
-    pub(super) fn close(&mut self, address: IpAddr, door: Option<&str>, now: Time) -> Response {
+    pub(super) fn close(&mut self, address: Network, door: Option<&str>, now: Time) -> Response {
         let place = match door.map(|name| (name, self.doors.place(name))) {
             Some((name, None)) => return Response::Error(format!("{name}: no such door")),
             Some((_, place)) => place,

@@ -33,11 +33,11 @@ impl Monitor {
             // The door had more knocks in the configuration before.
             return;
         }
-        let opening = Opening {
+        let knocked = Opening {
             door,
-            address: k.address,
+            address: k.address.into(),
         };
-        if self.recent.is_told(opening, k.line, k.generation, now) {
+        if self.recent.is_told(knocked, k.line, k.generation, now) {
             return;
         }
         if !can_knock(k.address) || !self.doors.allow(door, now) {
@@ -55,7 +55,7 @@ impl Monitor {
             return self.say_refused(name, k.address, now, &why);
         }
         if self.several || self.renew {
-            self.recent.tell(opening, k.line, k.generation, now);
+            self.recent.tell(knocked, k.line, k.generation, now);
         }
         *self.granted.entry(name.to_owned()).or_default() += 1;
         let lines = self
@@ -63,7 +63,7 @@ impl Monitor {
             .voice
             .granted(self.doors.written(door), k.address, k.stage);
         self.say_caused(About::Doors, k.address, &lines);
-        if self.lasts_so_long(opening, now) {
+        if self.lasts_so_long(door, k.address, now) {
             return;
         }
         self.leases
@@ -72,9 +72,9 @@ impl Monitor {
 
     /// Whether a grant at `now` would give nothing more than there is: it has been told before
     /// in the same turn.
-    fn lasts_so_long(&self, Opening { door, address }: Opening, now: Time) -> bool {
+    fn lasts_so_long(&self, door: u16, address: IpAddr, now: Time) -> bool {
         let open_for = self.doors.get(door).and_then(Door::lease);
-        let lease = self.leases.get(door, address);
+        let lease = self.leases.of(door, address);
         lease.is_some_and(|lease| open_for.is_some_and(|d| lease.until >= now + d))
     }
 
@@ -155,7 +155,7 @@ impl Monitor {
             let name = name.unwrap_or_default();
             let knocked = match act {
                 Act::Open { until: Some(_) } | Act::Extend { .. } => true,
-                Act::Close(Why::GaveWay) => false,
+                Act::Keep { .. } | Act::Close(Why::GaveWay) => false,
                 Act::Open { until: None } | Act::Close(_) => {
                     left.insert(0, *change);
                     continue;
@@ -163,14 +163,15 @@ impl Monitor {
             };
             self.leases.close(address, Some(door), |_| {});
             if let Some(entry) = self.journal.entry(&name, address)
-                && !self.leases.restore(recovery::lease(entry, door), now)
+                && !recovery::lease(entry, door, &self.doors.config)
+                    .is_some_and(|lease| self.leases.restore(lease, now))
             {
                 let act = Act::Close(Why::Due);
                 left.insert(0, Change { act, ..*change });
             }
             if knocked {
                 self.refused += 1;
-                self.say_refused(&name, address, now, NO_JOURNAL);
+                self.say_refused(&name, address.address(), now, NO_JOURNAL);
             }
         }
         left
@@ -180,6 +181,7 @@ impl Monitor {
     pub(super) fn say_running(&mut self, orders: &[Order]) {
         for order in orders {
             let Opening { door, address } = order.opening;
+            let address = address.address();
             let line = |door| command_line(door, order.what, address);
             if let Some(command) = self.doors.get(door).and_then(line) {
                 let (voice, door) = (self.options.voice, self.doors.written(door));
@@ -194,26 +196,37 @@ impl Monitor {
         let (name, address) = (door.name.clone(), change.address);
         match change.act {
             Act::Open { until: Some(until) } => Some(Record::Open(Entry {
-                stop: stop_command(door, address),
+                stop: stop_command(door, address.address()),
                 door: name,
                 address,
                 since: now.0,
                 until: until.0,
+                key: self.key_of(change),
                 done: false,
             })),
-            Act::Extend { until } => Some(Record::Extend {
+            Act::Extend { until } | Act::Keep { until } => Some(Record::Extend {
                 door: name,
                 address,
                 until: until.0,
+                key: self.key_of(change),
             }),
             // Whatever happens before it is done, it does not come back.
-            Act::Close(Why::GaveWay | Why::Asked | Why::Removed) => Some(Record::Extend {
-                door: name,
-                address,
-                until: now.0,
-            }),
+            Act::Close(Why::GaveWay | Why::Asked | Why::Removed | Why::Prefix | Why::Revoked) => {
+                Some(Record::Extend {
+                    door: name,
+                    address,
+                    until: now.0,
+                    key: None,
+                })
+            }
             Act::Open { until: None } | Act::Close(Why::Due) => None,
         }
+    }
+
+    /// The name of the key by which a lease goes.
+    fn key_of(&self, change: &Change) -> Option<String> {
+        let lease = self.leases.get(change.door, change.address)?;
+        Some(self.doors.key(lease.key?)?.name.clone())
     }
 
     /// Nothing for what is not in force after all.
@@ -224,15 +237,19 @@ impl Monitor {
         };
         let stands = self.leases.get(change.door, change.address).is_some();
         let what = match change.act {
-            Act::Open { until: Some(_) } | Act::Extend { .. } if !stands => return None,
+            Act::Open { until: Some(_) } | Act::Extend { .. } | Act::Keep { .. } if !stands => {
+                return None;
+            }
             Act::Open { until } => What::Open {
                 remaining: until.map(|u| u.since(now)),
             },
             // What the packet filter did not make before is made now.
-            Act::Extend { until } if self.broken.contains_key(&opening) => What::Open {
-                remaining: Some(until.since(now)),
-            },
-            Act::Extend { until } => What::Extend {
+            Act::Extend { until } | Act::Keep { until } if self.broken.contains_key(&opening) => {
+                What::Open {
+                    remaining: Some(until.since(now)),
+                }
+            }
+            Act::Extend { until } | Act::Keep { until } => What::Extend {
                 remaining: until.since(now),
             },
             Act::Close(why) => {
@@ -254,6 +271,7 @@ impl Monitor {
         let mut records = Vec::new();
         for Done { order, result } in self.firewall.done() {
             let Opening { door, address } = order.opening;
+            let source = address.address();
             let Some(name) = self.doors.get(door).map(|d| d.name.clone()) else {
                 continue;
             };
@@ -287,44 +305,47 @@ impl Monitor {
             let commands = self.doors.get(door).is_some_and(|d| !d.opens_ports());
             let ran = commands.then(|| {
                 let written = self.doors.written(door);
-                self.options.voice.ran(written, address, &result)
+                self.options.voice.ran(written, source, &result)
             });
             if let Some(lines) = ran.flatten() {
                 self.closing.remove(&order.opening);
-                self.say_caused(About::Doors, address, &lines);
+                self.say_caused(About::Doors, source, &lines);
                 continue;
             }
             let now = clock::now();
             match (order.what, result) {
                 (What::Open { .. }, Ok(())) => {
                     let until = until.map_or_else(String::new, |u| format!(" until {u}"));
-                    let text = format!("{name}: open for {address}{until}");
+                    let by = self.by_key(order.opening);
+                    let text = format!("{name}: open for {address}{until}{by}");
                     self.log
-                        .caused(About::Doors, Level::Notice, address, now, &text);
+                        .caused(About::Doors, Level::Notice, source, now, &text);
                 }
+                (What::Extend { .. }, Ok(())) if self.idle.is_moving(order.opening) => {}
                 (What::Extend { .. }, Ok(())) => {
                     let until = until.unwrap_or_default();
-                    let text = format!("{name}: extended for {address} until {until}");
+                    let by = self.by_key(order.opening);
+                    let text = format!("{name}: extended for {address} until {until}{by}");
                     self.log
-                        .caused(About::Doors, Level::Notice, address, now, &text);
+                        .caused(About::Doors, Level::Notice, source, now, &text);
                 }
                 (What::Close, Ok(())) => {
                     let why = self.closing.remove(&order.opening);
                     let why = in_words(why.unwrap_or(Why::Due));
                     let text = format!("{name}: closed for {address}: {why}");
                     self.log
-                        .caused(About::Doors, Level::Notice, address, now, &text);
+                        .caused(About::Doors, Level::Notice, source, now, &text);
                 }
                 (What::Close, Err(e)) => {
                     self.closing.remove(&order.opening);
                     let text = format!("{name}: not closed for {address}: {e}");
                     self.log
-                        .caused(About::Doors, Level::Error, address, now, &text);
+                        .caused(About::Doors, Level::Error, source, now, &text);
                 }
                 (_, Err(e)) => {
                     let text = format!("{name}: not open for {address}: {e}");
                     self.log
-                        .caused(About::Doors, Level::Error, address, now, &text);
+                        .caused(About::Doors, Level::Error, source, now, &text);
                 }
             }
         }
@@ -333,6 +354,7 @@ impl Monitor {
                 let text = format!("{door}: the stop command owed for {address}: {e}");
                 self.log.line(Level::Error, &text);
             }
+            let address = address.into();
             let place = self.doors.place(&door);
             if place.is_none_or(|place| self.leases.get(place, address).is_none()) {
                 records.push(Record::Closed { door, address });
@@ -394,5 +416,7 @@ pub(super) fn in_words(why: Why) -> &'static str {
         Why::GaveWay => "gave way, the door has max_leases",
         Why::Asked => "the administrator asked",
         Why::Removed => "the door is configured no more",
+        Why::Prefix => "prefix6 has changed",
+        Why::Revoked => "its key opens the door no more",
     }
 }

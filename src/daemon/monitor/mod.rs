@@ -4,6 +4,8 @@
 mod answers;
 mod grants;
 mod hearing;
+mod idle;
+mod keys;
 mod recent;
 mod reload;
 mod signals;
@@ -28,6 +30,7 @@ use super::knockd_as;
 use super::log::{About, Level, Log};
 use super::recovery::openings;
 use super::server::Server;
+use super::spent::Spent;
 use super::state::Lock;
 use super::supervise::Listeners;
 use super::voice::{Line, Voice};
@@ -35,7 +38,8 @@ use crate::firewall::{Backends, Firewall, Opening, Upkeep};
 use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;
-use recent::Recent;
+use idle::Idle;
+use recent::{Proofs, Recent};
 use signals::Signals;
 pub use start::{NotStarted, Options, Warnings, load};
 use start::{Pidfile, Unprivileged, log_to};
@@ -88,6 +92,9 @@ struct Monitor {
     /// Why leases that are being closed are.
     closing: HashMap<Opening, Why>,
     recent: Recent,
+    proofs: Proofs,
+    spent: Spent,
+    idle: Idle,
     listeners: Listeners,
     /// More than one of them may have heard what is told now.
     several: bool,
@@ -143,6 +150,7 @@ impl Monitor {
                 self.start_listener(now);
             }
             self.listen(now);
+            self.look_for_traffic(now);
             self.end_leases(now);
             self.watch_trials(now);
             self.take_done();
@@ -159,6 +167,7 @@ impl Monitor {
         let now = clock::now();
         let wake = [
             self.leases.next_end(),
+            self.next_traffic(),
             self.listeners.next_deadline(),
             self.server.next_deadline(),
             self.next_look(),

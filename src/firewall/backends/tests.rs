@@ -15,7 +15,7 @@ fn config(rest: &str) -> Config {
 fn the_packet_filter_stays_the_one_that_knows() {
     let opening = Opening {
         door: 0,
-        address: [192, 0, 2, 7].into(),
+        address: IpAddr::from([192, 0, 2, 7]).into(),
     };
     let plain = config("");
     let mut backends = Backends::from_config(&plain, &["em0".to_owned()]).unwrap();

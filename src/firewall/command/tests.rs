@@ -249,7 +249,10 @@ fn refused_starts_are_remembered_only_where_a_stop_will_ask() {
         let mut state = State::default();
         for n in 0..1000u32 {
             let address = IpAddr::from(n.to_be_bytes());
-            let opening = Opening { door: 0, address };
+            let opening = Opening {
+                door: 0,
+                address: address.into(),
+            };
             let order = Order {
                 opening,
                 what: OPEN,

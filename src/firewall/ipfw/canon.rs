@@ -1,7 +1,8 @@
 //! How this machine's ipfw(8) lists the rules that we make: each version has its own way.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+
+use crate::config::Network;
 
 use super::layout::{Form, Rule, example, moment};
 use super::listing::{Line, comment};
@@ -19,7 +20,7 @@ pub struct Due {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Lease {
     example: String,
-    address: IpAddr,
+    address: Network,
     until: u32,
 }
 
@@ -33,7 +34,7 @@ impl Due {
     }
 
     /// The rule of this form for an address.
-    pub fn lease(number: u16, form: &Form, address: IpAddr, until: u32) -> Due {
+    pub fn lease(number: u16, form: &Form, address: Network, until: u32) -> Due {
         Due {
             rule: Rule {
                 number,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::Network;
+use crate::config::{Network, bounds};
 
 use super::super::filter::{all_of, some_of};
 use super::super::{Failure, Opening};
@@ -70,7 +70,7 @@ pub fn entries(found: &Found, wanted: &Wanted, plan: &mut Plan) {
     for (table, address) in wanted.lent {
         let latest = wanted.layout.latest(table, *address, wanted.ends);
         if latest.is_none() && found.names.contains(table.name()) {
-            plan.leaving.leave(table, Network::host(*address));
+            plan.leaving.leave(table, *address);
         }
     }
     stale(found, wanted, plan);
@@ -99,15 +99,13 @@ fn openings(
     let (mut put_out, mut put_back, mut set_right) = (Vec::new(), Vec::new(), Vec::new());
     let mut strange = Vec::new();
     for (network, &end) in &contents.networks {
-        let address = network.address();
+        let address = *network;
         let opening = Opening { door, address };
         if !is_lease(network, end) {
             strange.push(network.to_string());
-            if network.is_host() {
-                plan.foreign.insert(opening);
-            }
+            plan.foreign.insert(opening);
         } else if matches!(table, Table::Ours(_)) && !wanted.ends.contains_key(&opening) {
-            plan.leaving.leave(table, Network::host(address));
+            plan.leaving.leave(table, address);
             // One that is over is nothing to speak of.
             if end > wanted.now + 1 {
                 put_out.push(address);
@@ -127,13 +125,13 @@ fn openings(
                 latest.unwrap_or(end)
             }
         };
-        match contents.networks.get(&Network::host(address)) {
+        match contents.networks.get(&address) {
             Some(&stands) if about(stands, end) => continue,
             Some(_) => set_right.push(address),
             None if end > wanted.now + 1 => put_back.push(address),
             None => {}
         }
-        plan.entries.enter(table, Network::host(address), end);
+        plan.entries.enter(table, address, end);
     }
     if let Table::Ours(_) = table {
         strange.extend(contents.odd.iter().cloned());
@@ -146,9 +144,12 @@ fn openings(
     plan.tell(name, what, set_right);
 }
 
-/// Whether an entry can be of a lease: one address, with an end.
+/// Whether an entry can be of a lease: an address, or a network as doors with `prefix6` let in,
+/// with an end.
 pub fn is_lease(network: &Network, end: u32) -> bool {
-    network.is_host() && end != 0
+    let leased = Network::of_knocker(network.address(), network.prefix()) == *network;
+    let length = bounds::PREFIX6.contains(&usize::from(network.prefix()));
+    end != 0 && (network.is_host() || (leased && length && network.address().is_ipv6()))
 }
 
 /// Who needs no knock: exactly whom the configuration names.

@@ -82,16 +82,20 @@ pub struct Form {
 
 impl Form {
     /// The rule for an address until so many Unix seconds.
-    pub fn text(&self, address: IpAddr, until: u32) -> String {
+    pub fn text(&self, address: Network, until: u32) -> String {
         format!("{}{address}{}{}", self.before, self.after, moment(until))
     }
 }
 
-/// An address of the same family for examples (RFC 5737, RFC 3849).
-pub fn example(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+/// An address of the same family for examples (RFC 5737, RFC 3849), or a network of the same
+/// length.
+pub fn example(of: Network) -> Network {
+    match of.address() {
+        IpAddr::V4(_) => Network::host(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
+        IpAddr::V6(_) => {
+            let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+            Network::of_knocker(address.into(), of.prefix())
+        }
     }
 }
 
@@ -126,12 +130,16 @@ pub struct Gate {
     pub by: By,
     /// Its TCP ports that stand under a guard, be it another door's.
     pub guarded: Vec<u16>,
+    /// Its TCP ports, if its leases go by the sessions there.
+    pub idle: Vec<u16>,
+    /// How many bits of an IPv6 address tell who is let in.
+    pub prefix6: u8,
 }
 
 impl Gate {
-    /// Whether this is a session of the address at a guarded port of this door.
-    pub fn holds(&self, address: IpAddr, session: &Session) -> bool {
-        session.remote.ip() == address && self.guarded.contains(&session.local.port())
+    /// Whether this is a session of the address or network at a guarded port of this door.
+    pub fn holds(&self, address: Network, session: &Session) -> bool {
+        address.contains(session.remote.ip()) && self.guarded.contains(&session.local.port())
     }
 }
 
@@ -264,7 +272,17 @@ impl Layout {
             .into_iter()
             .filter(|port| self.guarded.contains(port))
             .collect();
-        self.gates.push(Some(Gate { name, by, guarded }));
+        let idle = match door.idle {
+            Some(_) => numbers(&opens.ports, Protocol::Tcp),
+            None => Vec::new(),
+        };
+        self.gates.push(Some(Gate {
+            name,
+            by,
+            guarded,
+            idle,
+            prefix6: door.prefix6,
+        }));
         Ok(())
     }
 
@@ -321,7 +339,7 @@ impl Layout {
     pub fn latest(
         &self,
         table: &Table,
-        address: IpAddr,
+        address: Network,
         ends: &BTreeMap<Opening, u32>,
     ) -> Option<u32> {
         let doors = self.gates().filter(|(_, gate)| match &gate.by {
@@ -349,8 +367,14 @@ impl Layout {
             let By::Rules { forms, .. } = &gate.by else {
                 continue;
             };
-            for family in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
-                texts.extend(forms.iter().map(|form| form.text(example(family), 0)));
+            let any = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+            let kinds = [
+                Network::host(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+                Network::host(any),
+                Network::of_knocker(any, gate.prefix6),
+            ];
+            for kind in kinds {
+                texts.extend(forms.iter().map(|form| form.text(example(kind), 0)));
             }
         }
         texts.sort();

@@ -1,7 +1,7 @@
 //! What stands, as `ipfw set 31 list`, `ipfw table ... info` and `ipfw table ... list` tell it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 
@@ -38,8 +38,8 @@ impl Line {
         self.comment().starts_with(MARK)
     }
 
-    /// If it lets one address in: the door's name, who, and until when in Unix seconds.
-    pub fn lease(&self) -> Option<(&str, IpAddr, u32)> {
+    /// If it lets one address or network in: the door's name, who, and until when in Unix seconds.
+    pub fn lease(&self) -> Option<(&str, Network, u32)> {
         let (door, until) = self.comment().strip_prefix(MARK)?.split_once(" until ")?;
         let mut words = self.text.split(' ').skip_while(|word| *word != "from");
         let address = words.nth(1)?.parse().ok()?;

@@ -1,7 +1,6 @@
 //! Orders -> the batch that carries them out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 
 use crate::config::Network;
 
@@ -66,8 +65,8 @@ pub fn steps(orders: &[Order], known: &Known) -> Steps {
                         continue;
                     }
                     match known.layout.latest(table, address, known.ends) {
-                        Some(end) => opening.enter(table, Network::host(address), end),
-                        None => closing.leave(table, Network::host(address)),
+                        Some(end) => opening.enter(table, address, end),
+                        None => closing.leave(table, address),
                     }
                 }
             }
@@ -108,7 +107,7 @@ pub fn steps(orders: &[Order], known: &Known) -> Steps {
 
 impl Steps {
     /// The running sessions of an address are admitted by their four numbers.
-    fn leave(&mut self, gate: &Gate, address: IpAddr, known: &Known) {
+    fn leave(&mut self, gate: &Gate, address: Network, known: &Known) {
         let sessions = known.running.iter();
         self.left
             .extend(sessions.filter(|s| gate.holds(address, s)));
@@ -119,7 +118,7 @@ impl Steps {
 struct Numbers<'a> {
     gate: &'a Gate,
     rules: &'a Rules,
-    stand: BTreeMap<IpAddr, Vec<(u16, u32)>>,
+    stand: BTreeMap<Network, Vec<(u16, u32)>>,
     /// Those at which nothing stands, the lowest last.
     free: Vec<u16>,
 }
@@ -142,7 +141,7 @@ impl<'a> Numbers<'a> {
     }
 
     /// Deletes the rules of an address.
-    fn close(&mut self, address: IpAddr, batch: &mut Batch) -> Result<(), Failure> {
+    fn close(&mut self, address: Network, batch: &mut Batch) -> Result<(), Failure> {
         for (number, _) in self.stand.remove(&address).unwrap_or_default() {
             let lines = self.rules.get(&number).into_iter().flatten();
             if let Some(line) = lines.clone().find(|line| !line.is_ours()) {
@@ -156,7 +155,7 @@ impl<'a> Numbers<'a> {
     }
 
     /// Adds the rules of an address, and deletes those that stood.
-    fn open(&mut self, address: IpAddr, end: u32, batch: &mut Batch) -> Result<(), Failure> {
+    fn open(&mut self, address: Network, end: u32, batch: &mut Batch) -> Result<(), Failure> {
         let By::Rules { forms, .. } = &self.gate.by else {
             return Ok(());
         };

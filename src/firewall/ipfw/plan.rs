@@ -1,7 +1,8 @@
 //! What stands and what should -> the batch that makes the one into the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+
+use crate::config::Network;
 
 use super::super::filter::{all_of, some_of};
 use super::super::sessions::Session;
@@ -31,7 +32,7 @@ pub struct Wanted<'a> {
     /// Those that we admitted by their four numbers.
     pub admitted: &'a BTreeSet<Session>,
     /// What we put into the administrator's tables.
-    pub lent: &'a BTreeSet<(Table, IpAddr)>,
+    pub lent: &'a BTreeSet<(Table, Network)>,
     /// Whether all this stood before, so that whatever is amiss is somebody's doing.
     pub known: bool,
 }
@@ -70,7 +71,7 @@ pub struct Plan {
     /// The sessions that are admitted by their four numbers from then on.
     pub admitted: BTreeSet<Session>,
     /// What of ours is in the administrator's tables from then on.
-    pub lent: BTreeSet<(Table, IpAddr)>,
+    pub lent: BTreeSet<(Table, Network)>,
 }
 
 impl Plan {
@@ -334,8 +335,8 @@ fn leases(
 }
 
 /// Where rules let addresses in for this door, and until when.
-pub fn standing(gate: &Gate, found: &Rules) -> BTreeMap<IpAddr, Vec<(u16, u32)>> {
-    let mut stand: BTreeMap<IpAddr, Vec<(u16, u32)>> = BTreeMap::new();
+pub fn standing(gate: &Gate, found: &Rules) -> BTreeMap<Network, Vec<(u16, u32)>> {
+    let mut stand: BTreeMap<Network, Vec<(u16, u32)>> = BTreeMap::new();
     let By::Rules { range, .. } = &gate.by else {
         return stand;
     };

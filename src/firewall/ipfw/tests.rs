@@ -1,5 +1,3 @@
-use std::net::IpAddr;
-
 use crate::config::{Action, Guard, Opens, Pass, Port, Protocol, To};
 
 use super::layout::{Form, example};
@@ -29,6 +27,8 @@ fn door(name: &str, ports: &[u16], rule: u16, guard: Option<u16>) -> Door {
             kill_states: false,
         }),
         on: Vec::new(),
+        idle: None,
+        prefix6: 128,
         knocks: Vec::new(),
         max_leases: 1024,
     }
@@ -148,8 +148,8 @@ fn rules_are_listed_as_ipfw_listed_an_example() {
     let mut doors = [door("ssh", &[22], 0, Some(200))];
     let form = &forms(&mut doors)[0];
     let mut canon = Canon::default();
-    for address in ["192.0.2.7", "2001:db8::7"] {
-        let address: IpAddr = address.parse().unwrap();
+    for address in ["192.0.2.7", "2001:db8::7", "2001:db8:7:8::/64"] {
+        let address: Network = address.parse().unwrap();
         let text = form.text(example(address), 0);
         canon.insert(text.clone(), text.replace(" me 22 ", " me dst-port 22 "));
         let due = canon::Due::lease(101, form, address, 1_795_309_830);

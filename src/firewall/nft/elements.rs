@@ -42,7 +42,7 @@ pub fn plain(key: Key) -> Script {
     }
 }
 
-/// An address let in for so long.
+/// An address, or the first one of a network, let in for so long.
 pub fn entry(address: IpAddr, remaining: Duration) -> Script {
     Script::of(&[&address, &" timeout ", &Millis::from(remaining), &MARKED])
 }
@@ -100,8 +100,12 @@ pub fn orders(
         if foreign.contains(opening) {
             continue;
         }
-        let address = opening.address;
-        let set = changes.entry(gate.set(address)).or_default();
+        // A network of another length than the door has now stands nowhere.
+        let Some(set) = gate.set(opening.address) else {
+            continue;
+        };
+        let address = opening.address.address();
+        let set = changes.entry(set).or_default();
         let remaining = match *what {
             What::Open { remaining } => remaining,
             What::Extend { remaining } => Some(remaining),

@@ -1,14 +1,16 @@
 //! Doors -> the sets and rules that make them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use crate::config::{Action, Door, Network, Opens, Port, Protocol};
 
 use super::super::filter::{self, numbers};
 use super::super::sessions::Session;
 use super::super::{Failure, Opening};
-use super::script::{Interface, Name, Part, Script};
+use super::script::{Interface, Millis, Name, Part, Script};
+use super::table::Key;
 use super::{ALWAYS, ALWAYS_4, ALWAYS_6, CHAIN, GUARD, TABLE};
 
 /// Families, as rules name them.
@@ -64,6 +66,12 @@ pub struct Gate {
     pub set_4: Name,
     /// The set of IPv6 addresses let in.
     pub set_6: Name,
+    /// The set of the IPv6 networks let in, by their first addresses, if there are such.
+    pub set_net: Option<Name>,
+    /// How many bits those have in common; 128: there are none.
+    pub prefix6: u8,
+    /// What keeps who had traffic, if leases go by that.
+    pub seen: Option<Seen>,
     /// What counts connections, if they are limited.
     pub count: Option<Count>,
     /// Its TCP ports that stand under a guard, be it another door's.
@@ -81,6 +89,27 @@ pub struct Count {
     pub set_6: Name,
 }
 
+/// What keeps who had traffic at a door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// For how long.
+    pub idle: Duration,
+    /// The set of the IPv4 addresses.
+    pub set_4: Name,
+    /// The set of the IPv6 addresses and networks.
+    pub set_6: Name,
+}
+
+/// How rules know one kind of those who are let in.
+struct Who<'a> {
+    family: &'static str,
+    /// What behind the family tells rules apart in their comments.
+    length: Script,
+    /// What of a packet is looked for in the set.
+    source: Script,
+    set: &'a Name,
+}
+
 impl Gate {
     fn new(door: &Door, opens: &Opens, guarded: &[u16]) -> Result<Gate, Failure> {
         let name = Name::new(&door.name).filter(|name| name.as_str().len() <= 24);
@@ -89,6 +118,13 @@ impl Gate {
         Ok(Gate {
             set_4: name.with("_4"),
             set_6: name.with("_6"),
+            set_net: (door.prefix6 < 128).then(|| name.with("_net6")),
+            prefix6: door.prefix6,
+            seen: door.idle.map(|idle| Seen {
+                idle,
+                set_4: name.with("_seen4"),
+                set_6: name.with("_seen6"),
+            }),
             count: opens.connections.map(|most| Count {
                 most,
                 set_4: name.with("_now4"),
@@ -102,56 +138,152 @@ impl Gate {
         })
     }
 
-    /// The set that an address belongs to.
-    pub fn set(&self, address: IpAddr) -> &Name {
-        match address {
-            IpAddr::V4(_) => &self.set_4,
-            IpAddr::V6(_) => &self.set_6,
+    /// The set that an address or a network belongs to; `None`: the door lets in by no network
+    /// of such a length.
+    pub fn set(&self, who: Network) -> Option<&Name> {
+        match who.address() {
+            IpAddr::V4(_) => Some(&self.set_4),
+            IpAddr::V6(_) if who.is_host() => Some(&self.set_6),
+            IpAddr::V6(_) if who.prefix() == self.prefix6 => self.set_net.as_ref(),
+            IpAddr::V6(_) => None,
         }
+    }
+
+    /// The sets of those who are let in.
+    pub fn sets(&self) -> impl Iterator<Item = &Name> {
+        [&self.set_4, &self.set_6].into_iter().chain(&self.set_net)
+    }
+
+    /// Whom an element of one of these sets lets in.
+    pub fn lets_in(&self, set: &Name, key: Key) -> Option<Network> {
+        let Key::Address(address) = key else {
+            return None;
+        };
+        Some(match self.set_net.as_ref() == Some(set) {
+            true => Network::new(address, self.prefix6).unwrap_or(Network::host(address)),
+            false => Network::host(address),
+        })
+    }
+
+    /// Those who are let in, by kind.
+    fn kinds(&self) -> Vec<Who<'_>> {
+        let who = |family: &'static str, set| Who {
+            family,
+            length: Script::default(),
+            source: Script::of(&[&family, &" saddr"]),
+            set,
+        };
+        let mut kinds = vec![who(IP, &self.set_4), who(IP6, &self.set_6)];
+        kinds.extend(self.set_net.as_ref().map(|set| {
+            let mask = u128::MAX << (128 - u32::from(self.prefix6));
+            Who {
+                family: IP6,
+                length: Script::of(&[&" /", &u64::from(self.prefix6)]),
+                source: Script::of(&[&IP6, &" saddr & ", &Ipv6Addr::from(mask)]),
+                set,
+            }
+        }));
+        kinds
     }
 
     /// Whether this is a session of the opening's address at a guarded port of this door.
     pub fn holds(&self, opening: Opening, session: &Session) -> bool {
-        session.remote.ip() == opening.address && self.guarded.contains(&session.local.port())
+        opening.address.contains(session.remote.ip())
+            && self.guarded.contains(&session.local.port())
     }
 
     /// The rules that let its addresses in.
     fn passes(&self, opens: &Opens, on: &On) -> Vec<Line> {
         let mut lines = Vec::new();
-        let counts = |count: &Count, family: &'static str| {
-            let set = [&count.set_4, &count.set_6][usize::from(family == IP6)];
+        let counts = |count: &Count, who: &Who| {
+            let set = [&count.set_4, &count.set_6][usize::from(who.family == IP6)];
             let (set, most) = (set.clone(), u64::from(count.most));
             Script::of(&[
                 &" add @",
                 &set,
                 &" { ",
-                &family,
-                &" saddr ct count ",
+                &who.source,
+                &" ct count ",
                 &most,
                 &" }",
             ])
         };
-        for (family, set) in [(IP, &self.set_4), (IP6, &self.set_6)] {
+        for who in self.kinds() {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let ports = numbers(&opens.ports, protocol);
                 if ports.is_empty() {
                     continue;
                 }
                 let (ports, protocol) = (one_of(ports), word(protocol));
-                let count = self.count.as_ref().map(|count| counts(count, family));
+                let count = self.count.as_ref().map(|count| counts(count, &who));
                 lines.push(Line::new(
                     on,
-                    &[&"pass ", &self.name, &" ", &protocol, &" ", &family],
                     &[
-                        &family,
-                        &" saddr @",
-                        set,
+                        &"pass ",
+                        &self.name,
+                        &" ",
+                        &protocol,
+                        &" ",
+                        &who.family,
+                        &who.length,
+                    ],
+                    &[
+                        &who.source,
+                        &" @",
+                        who.set,
                         &" ",
                         &protocol,
                         &" dport ",
                         &ports,
                         &count.unwrap_or_default(),
                         &" accept",
+                    ],
+                ));
+            }
+        }
+        lines
+    }
+
+    /// The rules that keep who of them had traffic.
+    fn traffic(&self, opens: &Opens, on: &On) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let Some(seen) = &self.seen else {
+            return lines;
+        };
+        for who in self.kinds() {
+            let set = [&seen.set_4, &seen.set_6][usize::from(who.family == IP6)];
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let ports = numbers(&opens.ports, protocol);
+                if ports.is_empty() {
+                    continue;
+                }
+                let (ports, protocol) = (one_of(ports), word(protocol));
+                lines.push(Line::new(
+                    on,
+                    &[
+                        &"traffic ",
+                        &self.name,
+                        &" ",
+                        &protocol,
+                        &" ",
+                        &who.family,
+                        &who.length,
+                    ],
+                    &[
+                        &protocol,
+                        &" dport ",
+                        &ports,
+                        &" ct state established ",
+                        &who.source,
+                        &" @",
+                        who.set,
+                        &" update @",
+                        set,
+                        &" { ",
+                        &who.source,
+                        &" timeout ",
+                        &Millis::from(seen.idle),
+                        &" }",
                     ],
                 ));
             }
@@ -217,7 +349,7 @@ impl Layout {
             always: outermost(always),
             ..Layout::default()
         };
-        let mut passes = Vec::new();
+        let (mut traffic, mut passes) = (Vec::new(), Vec::new());
         for door in doors {
             let Action::Open(opens) = &door.action else {
                 layout.gates.push(None);
@@ -231,10 +363,13 @@ impl Layout {
                     door.name
                 )));
             }
-            passes.extend(gate.passes(opens, &of_door(door, on)?));
+            let here = of_door(door, on)?;
+            traffic.extend(gate.traffic(opens, &here));
+            passes.extend(gate.passes(opens, &here));
             layout.gates.push(Some(gate));
         }
-        layout.rules = sessions(&guards);
+        layout.rules = traffic;
+        layout.rules.extend(sessions(&guards));
         layout.rules.extend(passes);
         layout.rules.extend(always_rules(&guards, &layout.always));
         for (on, port) in each(&guards) {
@@ -259,7 +394,8 @@ impl Layout {
             .flat_map(|(_, gate)| {
                 let counting = gate.count.iter();
                 let counting = counting.flat_map(|count| [&count.set_4, &count.set_6]);
-                [&gate.set_4, &gate.set_6].into_iter().chain(counting)
+                let seen = gate.seen.iter().flat_map(|seen| [&seen.set_4, &seen.set_6]);
+                gate.sets().chain(counting).chain(seen)
             })
             .collect()
     }

@@ -157,7 +157,7 @@ pub fn make(found: Option<&Table>, wanted: &Wanted) -> Result<Plan, Failure> {
         ]);
     }
     for (place, gate) in wanted.layout.gates() {
-        for set in [&gate.set_4, &gate.set_6] {
+        for set in gate.sets() {
             let rebuilt = wrong.iter().any(|kind| kind.name == *set);
             let found = found.sets.get(set.as_str()).filter(|_| !rebuilt);
             openings(place, gate, set, found, wanted, &mut plan, &mut script);
@@ -301,15 +301,16 @@ fn openings(
 ) {
     let nobody = Set::default();
     let set = set.unwrap_or(&nobody);
-    plan.foreign
-        .extend(set.foreign.iter().filter_map(|key| match *key {
-            Key::Address(address) => Some(Opening { door, address }),
-            Key::Network(_) | Key::Session(_) => None,
-        }));
+    plan.foreign.extend(set.foreign.iter().filter_map(|key| {
+        let address = gate.lets_in(name, *key)?;
+        Some(Opening { door, address })
+    }));
     let (mut out, mut enter) = (Vec::new(), Vec::new());
     let (mut put_out, mut put_back, mut set_right) = (Vec::new(), Vec::new(), Vec::new());
     for (&key, element) in &set.elements {
-        let Key::Address(address) = key else { continue };
+        let Some(address) = gate.lets_in(name, key) else {
+            continue;
+        };
         if !wanted.openings.contains_key(&Opening { door, address }) {
             out.push(address);
             // One that is about to end by itself is nothing to speak of.
@@ -320,13 +321,13 @@ fn openings(
     }
     for (opening, &remaining) in wanted.openings.range(all_of(door)) {
         let address = opening.address;
-        if gate.set(address) != name {
+        if gate.set(address) != Some(name) {
             continue;
         }
         if plan.foreign.contains(opening) {
             continue;
         }
-        match set.elements.get(&Key::Address(address)) {
+        match set.elements.get(&Key::Address(address.address())) {
             Some(element) if about(*element, remaining, wanted.slack) => continue,
             Some(_) => {
                 out.push(address);
@@ -335,17 +336,17 @@ fn openings(
             None if remaining > Duration::from_millis(1500) => put_back.push(address),
             None => {}
         }
-        enter.push(entry(address, remaining));
+        enter.push(entry(address.address(), remaining));
     }
     if !out.is_empty() {
         // Made to stand, whether it has ended by itself since it was read or not, so that
         // deleting it cannot fail.
-        let stand = out.iter().map(|&a| entry(a, Duration::ZERO));
+        let stand = out.iter().map(|a| entry(a.address(), Duration::ZERO));
         change("add", name, stand, script);
         change(
             "delete",
             name,
-            out.into_iter().map(|a| plain(Key::Address(a))),
+            out.into_iter().map(|a| plain(Key::Address(a.address()))),
             script,
         );
     }

@@ -3,10 +3,10 @@
 use super::layout::Layout;
 use super::script::{Name, Script};
 use super::table::Set;
-use super::{ALWAYS_4, ALWAYS_6, COUNTS, RUNNING_4, RUNNING_6, TABLE};
+use super::{ALWAYS_4, ALWAYS_6, COUNTS, RUNNING_4, RUNNING_6, SEEN, TABLE};
 
-/// The most addresses whose connections one set counts; those counted have leases, of which no
-/// door has more.
+/// The most addresses whose connections one set counts, or whose traffic it keeps; these have
+/// leases, of which no door has more.
 const COUNTED: &str = "65536";
 
 /// What a set of ours is like.
@@ -23,8 +23,12 @@ pub struct Kind {
 enum Holds {
     /// Addresses, each with its end.
     Openings,
+    /// The first addresses of IPv6 networks that are let in, each with its end.
+    Networks6,
     /// The kernel's count of connections, by address.
     Counts,
+    /// What the kernel itself puts in: who had traffic, each for so long.
+    Seen,
     /// Running sessions.
     Sessions,
     /// Networks.
@@ -49,6 +53,17 @@ impl Kind {
             let comment = Script::of(&[&"postern: let in at ", &gate.name]);
             add(&gate.set_4, ADDRESS_4, Holds::Openings, &comment);
             add(&gate.set_6, ADDRESS_6, Holds::Openings, &comment);
+            if let Some(set) = &gate.set_net {
+                // An element is the first address of a network of this length and no other.
+                let length = u64::from(gate.prefix6);
+                let comment = Script::of(&[&comment, &", networks of /", &length]);
+                add(set, ADDRESS_6, Holds::Networks6, &comment);
+            }
+            if let Some(seen) = &gate.seen {
+                let comment = Script::of(&[&SEEN, &" at ", &gate.name]);
+                add(&seen.set_4, ADDRESS_4, Holds::Seen, &comment);
+                add(&seen.set_6, ADDRESS_6, Holds::Seen, &comment);
+            }
             if let Some(count) = &gate.count {
                 // An element keeps the limit that it was made with: where that changes, the
                 // comment does, and the set is made anew.
@@ -100,6 +115,13 @@ impl Kind {
         set.types == self.types
             && match self.holds {
                 Holds::Openings => flags == ["timeout"],
+                Holds::Networks6 => flags == ["timeout"] && set.comment == self.comment.as_str(),
+                Holds::Seen => {
+                    let ours = |flag: &&str| ["timeout", "dynamic"].contains(flag);
+                    flags.contains(&"timeout")
+                        && flags.iter().all(ours)
+                        && set.comment == self.comment.as_str()
+                }
                 // nft 1.0.6 does not tell of this flag in JSON.
                 Holds::Counts => {
                     (flags.is_empty() || flags == ["dynamic"])
@@ -117,7 +139,8 @@ impl Kind {
             types.put(&[if place == 0 { &"" } else { &" . " }, kind]);
         }
         let more = match self.holds {
-            Holds::Openings => Script::of(&[&" flags timeout;"]),
+            Holds::Openings | Holds::Networks6 => Script::of(&[&" flags timeout;"]),
+            Holds::Seen => Script::of(&[&" size ", &COUNTED, &"; flags dynamic,timeout;"]),
             Holds::Counts => Script::of(&[&" size ", &COUNTED, &"; flags dynamic;"]),
             Holds::Sessions => Script::default(),
             Holds::Networks => Script::of(&[&" flags interval;"]),

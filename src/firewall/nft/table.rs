@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::config::Network;
 
 use super::super::sessions::Session;
-use super::{CHAIN, COUNTS, MARK};
+use super::{CHAIN, COUNTS, MARK, SEEN};
 
 /// The table.
 #[derive(Debug, Default)]
@@ -64,6 +65,8 @@ pub struct Set {
     pub elements: BTreeMap<Key, Element>,
     /// The elements without.
     pub foreign: Vec<Key>,
+    /// In a set that keeps who had traffic: how long ago the last was, in whole seconds.
+    pub seen: BTreeMap<IpAddr, Duration>,
     /// How many elements stand there that no element of ours could be like.
     pub odd: usize,
 }
@@ -148,14 +151,14 @@ impl Table {
             flags: texts(what.get("flags")),
             ..Set::default()
         };
-        for element in what
-            .get("elem")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            // What the kernel itself puts in.
-            .filter(|_| !comment.starts_with(COUNTS))
-        {
+        let elements = what.get("elem").and_then(Value::as_array);
+        let elements = || elements.into_iter().flatten();
+        // What the kernel itself puts in.
+        let kernels = [COUNTS, SEEN].iter().any(|what| comment.starts_with(what));
+        if comment.starts_with(SEEN) {
+            set.seen = elements().filter_map(seen).collect();
+        }
+        for element in elements().filter(|_| !kernels) {
             let inner = element.get("elem");
             let key = inner
                 .map_or(Some(element), |inner| inner.get("val"))
@@ -212,6 +215,15 @@ fn texts(what: Option<&Value>) -> Vec<String> {
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// An element that the kernel keeps for so long behind the last packet. The seconds left are
+/// rounded down: the packet may be a second younger, and is taken for so.
+fn seen(element: &Value) -> Option<(IpAddr, Duration)> {
+    let element = element.get("elem")?;
+    let seconds = |key| element.get(key).and_then(Value::as_u64);
+    let ago = seconds("timeout")?.saturating_sub(seconds("expires")? + 1);
+    Some((address(element.get("val")?)?, Duration::from_secs(ago)))
 }
 
 fn key(value: &Value) -> Option<Key> {

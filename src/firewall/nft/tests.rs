@@ -22,6 +22,8 @@ fn door(name: &str, ports: &[(Protocol, u16)], guard: bool) -> Door {
             kill_states: false,
         }),
         on: Vec::new(),
+        idle: None,
+        prefix6: 128,
         knocks: Vec::new(),
         max_leases: 1024,
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use crate::config::{Port, Protocol};
+use crate::config::{Network, Port, Protocol};
 
 use super::super::filter::some_of;
 use super::super::sessions::{self, Session};
@@ -100,6 +100,15 @@ impl Pf {
         let mut wrong: Vec<String> = missing
             .map(|name| format!("table {name} was gone: made anew"))
             .collect();
+        let idle = layout.gates().map(|(_, gate)| gate).filter(|g| g.idle);
+        let idle: Vec<&str> = idle.map(|gate| gate.table.as_str()).collect();
+        if idle.iter().any(|&name| tables.contains(name)) {
+            let counting = self.tool.counting()?;
+            let silent = idle
+                .into_iter()
+                .filter(|&name| tables.contains(name) && !counting.contains(name));
+            wrong.extend(silent.map(|name| format!("table {name} did not count: set right")));
+        }
         if tables.contains(ALWAYS) && !layout.always.is_empty() {
             let entry = |&network| Entry {
                 not: false,
@@ -124,6 +133,7 @@ impl Pf {
             .gates()
             .filter(|(_, gate)| gate.ports.contains(&port));
         doors.all(|(door, gate)| {
+            let address = Network::of_knocker(address, gate.prefix6);
             gate.kill_states && !self.wanted.contains_key(&Opening { door, address })
         })
     }

@@ -57,6 +57,10 @@ pub struct Gate {
     pub ports: Vec<Port>,
     /// Whether a lease's end ends the states that it let in.
     pub kill_states: bool,
+    /// Whether its leases go by traffic, so that packets are counted for each entry.
+    pub idle: bool,
+    /// How many bits of an IPv6 address tell who is let in.
+    pub prefix6: u8,
 }
 
 /// Everything that the doors want.
@@ -96,9 +100,10 @@ impl Layout {
                     [] => on.clone(),
                     names => On::new(names)?,
                 };
+                let counters = if gate.idle { " counters" } else { "" };
                 layout
                     .tables
-                    .push(format!("table <{}> persist", gate.table));
+                    .push(format!("table <{}> persist{counters}", gate.table));
                 layout.passes.extend(passes(&gate, opens, &on));
                 for port in opens.guard.iter().flat_map(|guard| &guard.ports) {
                     for on in &on.0 {
@@ -237,6 +242,8 @@ fn gate(door: &Door, opens: &Opens) -> Result<Gate, Failure> {
         ours,
         ports: opens.ports.clone(),
         kill_states: opens.kill_states,
+        idle: door.idle.is_some(),
+        prefix6: door.prefix6,
     })
 }
 

@@ -1,6 +1,6 @@
 //! What pfctl(8) prints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -111,17 +111,17 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The entry of an address.
-    pub fn of(address: IpAddr) -> Entry {
+    /// The entry of an address or a network.
+    pub fn of(network: Network) -> Entry {
         Entry {
             not: false,
-            network: Network::host(address),
+            network,
         }
     }
 
-    /// The address, if it lets one in.
-    pub fn address(&self) -> Option<IpAddr> {
-        (!self.not && self.network.is_host()).then_some(self.network.address())
+    /// Whom it lets in, if it does.
+    pub fn lets_in(&self) -> Option<Network> {
+        (!self.not).then_some(self.network)
     }
 }
 
@@ -152,6 +152,49 @@ pub fn entries(text: &str) -> Option<BTreeSet<Entry>> {
         .filter(|line| !line.trim().is_empty())
         .map(entry)
         .collect()
+}
+
+/// What an entry of a table has counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// When it began to, in pfctl's words: when it was made, or its statistics were cleared.
+    pub since: String,
+    /// Packets that came in from there and were let pass.
+    pub packets: u64,
+}
+
+/// A table with what its entries have counted, of `-vT show` (print_astats in pfctl_table.c);
+/// without `counters` they say only since when. `None` if that is not what it should be.
+pub fn counted(text: &str) -> Option<BTreeMap<Network, Counted>> {
+    let mut counted: BTreeMap<Network, Counted> = BTreeMap::new();
+    let mut here = None;
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let Some(about) = line.strip_prefix('\t') else {
+            let entry = entries(line)?.pop_first()?;
+            here = (!entry.not).then_some(entry.network);
+            continue;
+        };
+        let Some(network) = here else { continue };
+        let counted = counted.entry(network).or_default();
+        let words: Vec<&str> = about.split_whitespace().collect();
+        match words.as_slice() {
+            ["Cleared:", since @ ..] => counted.since = since.join(" "),
+            ["In/Pass:", "[", "Packets:", packets, ..] => counted.packets = packets.parse().ok()?,
+            _ => {}
+        }
+    }
+    Some(counted)
+}
+
+/// The tables that count, of `-vs Tables` (print_table in pfctl_table.c): `-pa-r-C`, a tab, the
+/// name, a tab, the anchor.
+pub fn counting(text: &str) -> BTreeSet<String> {
+    let counting = text.lines().filter_map(|line| {
+        let (flags, rest) = line.split_once('\t')?;
+        let name = rest.split('\t').next()?;
+        flags.contains('C').then(|| name.to_owned())
+    });
+    counting.collect()
 }
 
 /// What `pfctl -s info` says.

@@ -116,7 +116,7 @@ impl History {
                 protocol,
                 number: state.local.1,
             });
-            state.remote.0 == opening.address
+            opening.address.contains(state.remote.0)
                 && port.is_some_and(|port| gate.ports.contains(&port))
                 && state.id.0 != 0
                 && self.let_in(gate, state, now)

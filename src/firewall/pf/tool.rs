@@ -1,12 +1,14 @@
 //! pfctl(8) itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Network;
 
 use super::super::filter::{self, Ran};
 use super::super::{Failure, run};
 use super::ANCHOR;
 use super::layout::Gate;
-use super::listing::{self, Entry, Rules, State, Status};
+use super::listing::{self, Counted, Entry, Rules, State, Status};
 
 /// pfctl.
 #[derive(Debug)]
@@ -103,6 +105,26 @@ impl Tool {
         match gate.ours {
             true => self.show(&gate.table),
             false => self.entries(&["-t", &gate.table, "-T", "show"]),
+        }
+    }
+
+    /// The tables in our anchor that count packets.
+    pub fn counting(&mut self) -> Result<BTreeSet<String>, Failure> {
+        let text = self.read(&["-a", ANCHOR, "-vs", "Tables"])?;
+        Ok(listing::counting(&text))
+    }
+
+    /// What the entries of a gate's table in our anchor have counted; `None`: there is no such
+    /// table.
+    pub fn counted(&mut self, gate: &Gate) -> Result<Option<BTreeMap<Network, Counted>>, Failure> {
+        let args = ["-a", ANCHOR, "-t", &gate.table, "-vT", "show"];
+        match self.read(&args) {
+            Ok(text) => listing::counted(&text).map(Some).ok_or_else(|| {
+                let args = args.join(" ");
+                Failure::Unexpected(format!("pfctl {args}: listing not understood"))
+            }),
+            Err(Failure::Refused { output, .. }) if output.contains(ABSENT) => Ok(None),
+            Err(failure) => Err(failure),
         }
     }
 

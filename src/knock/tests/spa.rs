@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::config::Port;
 use crate::knock::spa::{
-    Authorized, Counters, KeyDoor, KeyWatch, Keys, MACS, MOST_DOORS, MOST_KEYS,
+    Authorized, Counters, KeyDoor, KeyWatch, Keys, MACS, MOST_DOORS, MOST_KEYS, Refused, Word,
 };
 use crate::spa::{Carrier, Mac, Opener, PORT, Request, Secret, Whom, seal, seal_text, shape};
 use crate::time::Time;
@@ -36,6 +36,7 @@ fn watch(key: u16) -> KeyWatch {
     let door = |door, texts: &[&str]| KeyDoor {
         door,
         ports: ports(texts),
+        on: 0b1,
     };
     KeyWatch {
         key,
@@ -69,11 +70,21 @@ fn source() -> IpAddr {
 
 /// Shows a payload to the keys, by the first key's carrier, at the wall's time.
 fn shown(keys: &mut Keys, payload: &[u8], wall: u64) -> Option<Authorized> {
-    let mut got = None;
-    keys.arrive(Time::default(), wall, UDP, source(), payload, |a| {
-        got = Some(a)
-    });
-    got
+    heard(keys, (Time::default(), wall), UDP, source(), payload)
+}
+
+/// What came of a packet, if it lets somebody in.
+fn heard(
+    keys: &mut Keys,
+    times: (Time, u64),
+    carrier: Carrier,
+    source: IpAddr,
+    payload: &[u8],
+) -> Option<Authorized> {
+    match keys.arrive(times, 0b11, carrier, source, payload) {
+        Some(Word::Authorized(authorized)) => Some(authorized),
+        Some(Word::Refused { .. }) | None => None,
+    }
 }
 
 /// What one key makes of a request.
@@ -255,9 +266,9 @@ fn a_source_that_nobody_has() {
     let mut keys = Keys::new(vec![watch]);
     for source in ["127.0.0.1", "0.0.0.0", "::", "ff02::1"] {
         let source = source.parse().unwrap();
-        keys.arrive(Time::default(), WALL, UDP, source, &payload, |_| {
-            panic!("{source}")
-        });
+        let word = keys.arrive((Time::default(), WALL), 0b1, UDP, source, &payload);
+        let why = Refused::Address;
+        assert_eq!(word, Some(Word::Refused { key: 0, why }), "{source}");
     }
     assert_eq!(keys.counters().address, 4);
 }
@@ -283,10 +294,8 @@ fn keys_by_carrier() {
     for watch in &watches {
         let payload = seal(&watch.secret, &request(), &[1; 24]);
         for carrier in all {
-            let mut got = None;
-            keys.arrive(Time::default(), WALL, carrier, source(), &payload, |a| {
-                got = Some(a.key)
-            });
+            let times = (Time::default(), WALL);
+            let got = heard(&mut keys, times, carrier, source(), &payload).map(|a| a.key);
             let heard = watch.carriers.contains(&carrier);
             assert_eq!(got, heard.then_some(watch.key), "{carrier}");
         }
@@ -299,6 +308,25 @@ fn keys_by_carrier() {
         ..Counters::default()
     };
     assert_eq!(keys.counters(), counted);
+}
+
+#[test]
+fn doors_open_where_they_are_knocked_at() {
+    let mut watch = watch(0);
+    watch.doors[2].on = 0b10;
+    let payload = seal(&watch.secret, &request(), &[1; 24]);
+    let mut keys = Keys::new(vec![watch]);
+    let mut at = |at| keys.arrive((Time::default(), WALL), at, UDP, source(), &payload);
+    let doors = |word| match word {
+        Some(Word::Authorized(authorized)) => authorized.doors,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        [at(0b1), at(0b10), at(0b11)].map(doors),
+        [0b001, 0b100, 0b101]
+    );
+    let why = Refused::Ports;
+    assert_eq!(at(0b100), Some(Word::Refused { key: 0, why }));
 }
 
 #[test]
@@ -335,10 +363,7 @@ fn so_many_hmacs_a_second() {
     let mut wrong = seal(&secret(1000), &request(), &[1; 24]);
     let right = seal(&secret(2), &request(), &[1; 24]);
     let send = |keys: &mut Keys, micros: u64, payload: &[u8]| {
-        let mut got = false;
-        let time = Time(micros);
-        keys.arrive(time, WALL, UDP, source(), payload, |_| got = true);
-        got
+        heard(keys, (Time(micros), WALL), UDP, source(), payload).is_some()
     };
     // Each costs ten. At first there is a tenth of a second's worth.
     let burst = MACS / 10 / 10;

@@ -53,7 +53,7 @@ fn entries_of_tables() {
             "!198.51.100.0/24"
         ]
     );
-    assert_eq!(found.iter().filter_map(Entry::address).count(), 3);
+    assert_eq!(found.iter().filter_map(Entry::lets_in).count(), 3);
     assert_eq!(entries(""), Some(BTreeSet::new()));
     assert_eq!(entries("   192.0.2.7\nwhat\n"), None);
 }

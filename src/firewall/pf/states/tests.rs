@@ -19,6 +19,8 @@ fn gate(name: &str) -> Gate {
             number: 22,
         }],
         kill_states: true,
+        idle: false,
+        prefix6: 128,
     }
 }
 
@@ -38,7 +40,7 @@ fn state(age: u64, rule: u32) -> State {
 fn owners(history: &History, age: u64, rule: u32, now: Instant) -> Vec<&'static str> {
     let opening = Opening {
         door: 0,
-        address: IpAddr::from([192, 0, 2, 7]),
+        address: IpAddr::from([192, 0, 2, 7]).into(),
     };
     let mut owners = vec!["a", "b"];
     owners.retain(|name| {
