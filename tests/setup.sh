@@ -3,7 +3,7 @@
 # [freebsd-cross] [windows-cross] [wine] ("build test" when none is named).
 #
 #   build           a linker, libpcap with its headers, cargo
-#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, ...,
+#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, plink, ...,
 #                   and bmake for the port
 #   lint            shellcheck, mandoc, bmake
 #   fuzz            a C++ compiler, for libFuzzer
@@ -35,8 +35,9 @@ packages() {
                 'libpcap-dev /usr/include/pcap/pcap.h'
             ;;
         Linux/test)
-            printf '%s\n' 'bmake bmake' 'curl curl' 'git git' 'inetutils-telnet telnet' 'iproute2 ip' 'iptables iptables' \
-                'iputils-ping ping' 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
+            printf '%s\n' 'bmake bmake' 'curl curl' 'git git' 'inetutils-telnet telnet' \
+                'iproute2 ip' 'iptables iptables' 'iputils-ping ping' 'knockd knock' \
+                'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
                 'openssh-client ssh' 'openssh-server sshd' 'putty-tools plink' 'tcpdump tcpdump'
             ;;
         Linux/lint)
