@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use postern::daemon::control::{
     DoorView, GuardState, GuardView, InterfaceView, LeaseView, Response, StatusView,
 };
-use postern::knock::Counters;
+use postern::knock::{Counters, spa};
 use tempfile::TempDir;
 
 fn posternctl(directory: &Path, args: &[&str]) -> Output {
@@ -83,6 +83,7 @@ fn leases() -> Vec<LeaseView> {
     let lease = |door: &str, address: &str, remaining| LeaseView {
         door: door.into(),
         address: address.parse().unwrap(),
+        key: None,
         since: "2026-11-21T20:15:00Z".into(),
         until: "2026-11-21T20:15:30Z".into(),
         remaining,
@@ -96,7 +97,10 @@ fn leases() -> Vec<LeaseView> {
             failure: Some("/usr/sbin/nft: exit status 1: Error:\n  no such table".into()),
             ..lease("ssh", "2001:db8::1:7", 30)
         },
-        lease("backup-and-more", "198.51.100.250", 604800),
+        LeaseView {
+            key: Some("alice".into()),
+            ..lease("backup-and-more", "198.51.100.250", 604800)
+        },
     ]
 }
 
@@ -158,6 +162,17 @@ fn status() -> StatusView {
             timed_out: 10,
             granted: 18,
         },
+        spa: Some(spa::Counters {
+            shapeless: 1,
+            shaped: 27,
+            over_budget: 2,
+            unauthenticated: 3,
+            malformed: 4,
+            stale: 5,
+            address: 6,
+            ports: 7,
+            authorized: 0,
+        }),
         refused: 2,
         withheld: 300,
         restarts: 1,

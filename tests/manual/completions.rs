@@ -103,7 +103,7 @@ fn bash_completes_commands_and_options() {
         (&["posternctl", "--js"], &["--json"]),
         (
             &["posternctl", "keygen", "--s"],
-            &["--socket", "--steps", "--sequence"],
+            &["--socket", "--spa", "--steps", "--sequence"],
         ),
         (&["posternctl", "check", "--l"], &["--live"]),
         (&["posternd", "--i"], &["--interface"]),

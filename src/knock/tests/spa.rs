@@ -6,9 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::config::Port;
-use crate::knock::spa::{Refused, Word};
 use crate::knock::spa::{
-    Authorized, Counters, KeyDoor, KeyWatch, Keys, MACS, MOST_DOORS, MOST_KEYS,
+    Authorized, Counters, KeyDoor, KeyWatch, Keys, MACS, MOST_DOORS, MOST_KEYS, Refused, Word,
 };
 use crate::spa::{Carrier, Mac, PORT, Request, Secret, Whom, seal, seal_text};
 use crate::time::Time;
@@ -322,7 +321,10 @@ fn doors_open_where_they_are_knocked_at() {
         Some(Word::Authorized(authorized)) => authorized.doors,
         other => panic!("{other:?}"),
     };
-    assert_eq!([at(0b1), at(0b10), at(0b11)].map(doors), [0b001, 0b100, 0b101]);
+    assert_eq!(
+        [at(0b1), at(0b10), at(0b11)].map(doors),
+        [0b001, 0b100, 0b101]
+    );
     let why = Refused::Ports;
     assert_eq!(at(0b100), Some(Word::Refused { key: 0, why }));
 }
