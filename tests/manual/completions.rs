@@ -109,6 +109,9 @@ fn bash_completes_commands_and_options() {
         (&["posternd", "--i"], &["--interface"]),
         (&["postern", "k"], &["knock"]),
         (&["postern", "knock", "--so"], &["--source"]),
+        (&["postern", "p"], &["ping"]),
+        (&["postern", "spa", "--l"], &["--lasts"]),
+        (&["postern", "connect", "--t"], &["--timeout"]),
     ] {
         let Some(offered) = bash(&top, words) else {
             return;

@@ -1,7 +1,10 @@
 //! postern.toml(5) tells of every key with its default and its bounds, and what it tells is what
 //! the reader does.
 
-use postern::client::{knock, profile};
+use std::ops::RangeInclusive;
+
+use postern::client::{knock, profile, spa};
+use postern::config::secret;
 use postern::config::units::show_duration;
 use postern::config::{Config, toml};
 
@@ -494,11 +497,40 @@ fn the_keys_of_profiles() {
     let page = Page::read("postern.1").section("Profiles");
     let entries = page.entries();
     let told: Vec<&str> = entries.iter().flat_map(keys_of).collect();
-    assert_eq!(told, profile::KEYS);
-    let delay = entries.last().unwrap().body.plain();
+    let keys = profile::HOST_KEYS.into_iter().chain(profile::WAY_KEYS);
+    assert_eq!(told, keys.collect::<Vec<_>>());
+    let body = |key: &str| {
+        let entry = entries.iter().find(|entry| keys_of(entry).contains(&key));
+        entry.unwrap().body.plain()
+    };
+    let delay = body("delay");
     let default = format!("\"{}\" by default", show_duration(knock::DELAY));
     assert!(delay.contains(&default), "{delay}");
     assert_eq!(show_duration(*knock::DELAYS.start()), "0s");
     assert_eq!(show_duration(*knock::DELAYS.end()), "1m");
     assert!(delay.contains("0 seconds to 1 minute"), "{delay}");
+    for (key, says) in [
+        ("port", format!("\"{}\" by default", profile::PORT)),
+        (
+            "way",
+            format!("{} to {}", profile::WAYS.start(), profile::WAYS.end()),
+        ),
+        ("cipher_key", bytes(&secret::CIPHER_KEY)),
+        ("hmac_key", bytes(&secret::KEY)),
+        (
+            "hmac",
+            format!("\"{}\", which is the default", secret::Mac::default()),
+        ),
+        ("carrier", format!("\"{}\" by default", spa::CARRIER)),
+        (
+            "opens",
+            format!("{} to {}", spa::OPENS.start(), spa::OPENS.end()),
+        ),
+    ] {
+        assert!(body(key).contains(&says), "{key}: {says}: {}", body(key));
+    }
+}
+
+fn bytes(bounds: &RangeInclusive<usize>) -> String {
+    format!("{} to {} bytes", bounds.start(), bounds.end())
 }
