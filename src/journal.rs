@@ -43,6 +43,9 @@ pub struct Entry {
     pub since: u64,
     /// When it ends, microseconds since boot.
     pub until: u64,
+    /// The name of the key whose grant set its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Whether the packet filter or the start command has done its part.
     pub done: bool,
     /// The stop command that will be owed, as it will be run; doors may be gone by then.
@@ -66,6 +69,9 @@ pub enum Record {
         address: Network,
         /// The new end, microseconds since boot.
         until: u64,
+        /// The name of the key whose grant set it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
     /// The packet filter or the start command has done its part.
     Done {
@@ -370,9 +376,10 @@ fn apply(live: &mut Live, record: Record) {
             door,
             address,
             until,
+            key,
         } => {
             if let Some(entry) = live.get_mut(&(door, address)) {
-                entry.until = until;
+                (entry.until, entry.key) = (until, key);
             }
         }
         Record::Done { door, address } => {

@@ -56,6 +56,17 @@ pub struct Lease {
     pub since: Time,
     /// When it ends.
     pub until: Time,
+    /// The key whose grant set its end, by its place in the configuration; `None`: a knock did.
+    pub key: Option<u16>,
+}
+
+/// What a grant came by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct By {
+    /// The key, by its place in the configuration; `None`: a sequence or a ping.
+    pub key: Option<u16>,
+    /// The longest that it may last; `None`: as the door has it. Traffic keeps it all the same.
+    pub lasts: Option<Duration>,
 }
 
 /// What is to be done to the packet filter.
@@ -104,6 +115,8 @@ pub enum Why {
     Removed,
     /// The door lets in by IPv6 networks of another length.
     Prefix,
+    /// The key was taken out of the configuration, or does not open the door any more.
+    Revoked,
 }
 
 /// The leases of all doors.
@@ -160,7 +173,19 @@ impl Leases {
     /// A grant at `now`: the opening or the extension, and before an opening the leases that
     /// give way for it (one, unless `max_leases` has been lowered). Nothing comes of a grant at
     /// a door that is none.
-    pub fn grant(&mut self, door: u16, address: IpAddr, now: Time, mut out: impl FnMut(Change)) {
+    pub fn grant(&mut self, door: u16, address: IpAddr, now: Time, out: impl FnMut(Change)) {
+        self.grant_by(By::default(), door, address, now, out);
+    }
+
+    /// The same for a grant by a key. A lease goes by the key whose grant sets its end.
+    pub fn grant_by(
+        &mut self,
+        by: By,
+        door: u16,
+        address: IpAddr,
+        now: Time,
+        mut out: impl FnMut(Change),
+    ) {
         let Some(&terms) = self.terms.get(usize::from(door)) else {
             return;
         };
@@ -169,10 +194,18 @@ impl Leases {
         let Some(open_for) = terms.open_for else {
             return out(change(Act::Open { until: None }));
         };
-        let until = now + open_for;
+        let until = now + by.lasts.map_or(open_for, |lasts| lasts.min(open_for));
         if let Some(known) = self.get(door, address).copied() {
+            let key = match until >= known.until {
+                true => by.key,
+                false => known.key,
+            };
             let until = until.max(known.until);
-            self.put(Lease { until, ..known });
+            self.put(Lease {
+                until,
+                key,
+                ..known
+            });
             return out(change(Act::Extend { until }));
         }
         if terms.max_leases == 0 {
@@ -184,6 +217,7 @@ impl Leases {
             address,
             since: now,
             until,
+            key: by.key,
         });
         out(change(Act::Open { until: Some(until) }));
     }
@@ -248,10 +282,12 @@ impl Leases {
     }
 
     /// Takes over the leases under a new configuration's terms at `now`. `map` gives the new
-    /// place of a door, by its old one.
+    /// place of a door, by its old one, `keys` that of a key, by its old one and the door's new
+    /// one.
     ///
     /// What is returned is to be closed, with the doors as they were numbered before: the
-    /// leases of doors that are no more ([`Why::Removed`]), those of networks that their doors do
+    /// leases of doors that are no more ([`Why::Removed`]), those of keys that are no more, or
+    /// open the door no more ([`Why::Revoked`]), those of networks that their doors do
     /// not let in by any more ([`Why::Prefix`]) and those over a lowered `max_leases`, nearest
     /// their end first ([`Why::GaveWay`]). The others keep their end, but none may last longer
     /// than one granted, or kept by traffic, `now`: where `open_for` and `idle` have become
@@ -261,6 +297,7 @@ impl Leases {
         terms: Vec<Terms>,
         now: Time,
         map: impl Fn(u16) -> Option<u16>,
+        keys: impl Fn(u16, u16) -> Option<u16>,
     ) -> Vec<Change> {
         let mut new = Leases::new(terms);
         let mut old_doors = HashMap::new();
@@ -268,12 +305,21 @@ impl Leases {
         for lease in self.iter() {
             let place = map(lease.door).and_then(|place| {
                 let terms = new.terms.get(usize::from(place))?;
-                Some((place, terms.longest()?, terms.fit(lease.address)))
+                let key = lease.key.map(|key| keys(key, place));
+                let stands = match key {
+                    Some(None) => Err(Why::Revoked),
+                    _ if !terms.fit(lease.address) => Err(Why::Prefix),
+                    key => Ok(key.flatten()),
+                };
+                Some((place, terms.longest()?, stands))
             });
-            let (door, longest) = match place {
-                Some((door, longest, true)) => (door, longest),
+            let (door, longest, key) = match place {
+                Some((door, longest, Ok(key))) => (door, longest, key),
                 other => {
-                    let why = other.map_or(Why::Removed, |_| Why::Prefix);
+                    let why = match other {
+                        Some((_, _, Err(why))) => why,
+                        _ => Why::Removed,
+                    };
                     closed.push(Change {
                         door: lease.door,
                         address: lease.address,
@@ -286,6 +332,7 @@ impl Leases {
             new.put(Lease {
                 door,
                 until,
+                key,
                 ..*lease
             });
             let old: &mut Vec<u16> = old_doors.entry((door, lease.address)).or_default();
@@ -321,7 +368,9 @@ impl Leases {
     fn put(&mut self, mut lease: Lease) {
         if let Some(known) = self.take(lease.door, lease.address) {
             lease.since = lease.since.min(known.since);
-            lease.until = lease.until.max(known.until);
+            if known.until > lease.until {
+                (lease.until, lease.key) = (known.until, known.key);
+            }
         }
         let Lease {
             door,

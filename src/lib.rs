@@ -9,6 +9,7 @@
 //! | [`time`] | points in time as data: nothing pure reads a clock |
 //! | [`exit`] | how the three programs end |
 //! | [`config`] | text -> the checked model of doors and knocks, or every mistake with its place |
+//! | [`spa`] | single-packet authorization: requests -> packets, and back where the key is right |
 //! | [`packet`] | a frame -> an [`packet::Arrival`] |
 //! | [`knock`] | arrivals -> grants |
 //! | [`lease`] | grants and time -> what to open, extend, close |
@@ -42,5 +43,7 @@ pub mod knock;
 pub mod lease;
 #[cfg(feature = "daemon")]
 pub mod packet;
+#[cfg(feature = "spa")]
+pub mod spa;
 pub mod time;
 pub mod wipe;

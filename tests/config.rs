@@ -149,6 +149,7 @@ fn the_example_means_what_it_says() {
                 prefix6: 128,
             },
         ],
+        keys: Vec::new(),
         knockd: None,
     };
     assert_eq!(config, wanted);
@@ -175,7 +176,7 @@ fn every_key_is_read() {
     assert_eq!(opens.ports, ports(&["443/tcp", "443/udp", "80/tcp"]));
     assert_eq!(opens.open_for, Duration::from_secs(5400));
     assert_eq!(opens.guard, None);
-    let Knock::Sequence(first) = &config.doors[0].knocks[0];
+    let first = config.doors[0].knocks[0].sequence().unwrap();
     assert_eq!(
         first.steps,
         Steps::Fixed(ports(&["7143", "2912/udp", "2913/udp", "16044", "99"]))
@@ -187,7 +188,7 @@ fn every_key_is_read() {
     };
     assert_eq!(first.flags, flags);
     assert_eq!(first.target, Some("192.0.2.1".parse::<IpAddr>().unwrap()));
-    let Knock::Sequence(second) = &config.doors[0].knocks[1];
+    let second = config.doors[0].knocks[1].sequence().unwrap();
     assert_eq!(second.flags, TcpFlags { mask: 0, value: 0 });
     assert_eq!(
         second.target,

@@ -12,9 +12,11 @@ mod properties;
 /// Panics at an input where something does not hold.
 type Property = fn(&[u8]);
 
-const TARGETS: [(&str, Property); 12] = [
+const TARGETS: [(&str, Property); 15] = [
     ("packet", properties::packet),
     ("knocks", properties::knocks),
+    ("spa", properties::spa),
+    ("spa_text", properties::spa_text),
     ("knockd_conf", properties::knockd_conf),
     ("postern_toml", properties::postern_toml),
     ("one_time", properties::one_time),
@@ -24,6 +26,7 @@ const TARGETS: [(&str, Property); 12] = [
     ("control", properties::control),
     ("journal", properties::journal),
     ("trial", properties::trial),
+    ("spent", properties::spent),
     ("listings", properties::listings),
 ];
 

@@ -139,8 +139,7 @@ fn debug_shows_no_step() {
                 sequence = [\"47101\", \"28417/udp\", \"31873\"]\n";
     let config: Config = toml::parse("it", text).unwrap();
     let watches: Vec<Watch> = postern::daemon::doors::watches(&config, |_, _| Vec::new());
-    let knock = postern::client::knock::Knock {
-        host: "server".into(),
+    let knock = postern::client::knock::Sequence {
         steps: watches[0].steps.clone(),
         delay: std::time::Duration::ZERO,
     };

@@ -97,7 +97,10 @@ impl Scene {
                 port: number,
                 flags: SYN,
             },
-            Protocol::Udp => What::Udp { port: number },
+            Protocol::Udp => What::Udp {
+                port: number,
+                payload: &[],
+            },
         };
         self.packet(source, OURS, what)
     }
@@ -506,7 +509,10 @@ fn a_thousand_targets_with_the_same_sequence() {
                     port: step.number,
                     flags: SYN,
                 },
-                Protocol::Udp => What::Udp { port: step.number },
+                Protocol::Udp => What::Udp {
+                    port: step.number,
+                    payload: &[],
+                },
             };
             told = scene.packet(ALICE, &address(n), what);
         }

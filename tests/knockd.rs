@@ -127,6 +127,7 @@ fn the_article_means_what_it_says() {
                 "/sbin/ipfw -q delete 00101 pass proto tcp src-ip %IP% dst-port 22",
             ),
         ],
+        keys: Vec::new(),
         knockd: Some(knockd::Knockd {
             names: vec!["openSSH".into(), "closeSSH".into()],
             syslog: false,
@@ -166,7 +167,7 @@ fn every_directive_is_read() {
         Action::Open(_) => panic!("knockd's doors run commands"),
     };
     let sequence = |at: usize| {
-        let Knock::Sequence(sequence) = &config.doors[at].knocks[0];
+        let sequence = config.doors[at].knocks[0].sequence().unwrap();
         sequence.clone()
     };
     assert_eq!(
@@ -306,8 +307,8 @@ fn hold(text: &str) -> Result<(), TestCaseError> {
         let theirs = parsed.config.doors.iter().find(|d| d.name == door.name);
         let theirs = theirs.expect("no door is made up");
         // Where no step is TCP, there are no flags to be said.
-        let Knock::Sequence(sequence) = &theirs.knocks[0];
-        let Knock::Sequence(mut made) = door.knocks[0].clone();
+        let sequence = theirs.knocks[0].sequence().unwrap();
+        let mut made = door.knocks[0].sequence().unwrap().clone();
         if let Steps::Fixed(steps) = &mut made.steps
             && steps.pop_if(|last| *last == MORE).is_some()
         {

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use postern::config::{Action, Config, Knock, Steps, TcpFlags, knockd};
+use postern::config::{Action, Config, Steps, TcpFlags, knockd};
 use proptest::prelude::*;
 
 const KNOCKD: &str = "/usr/sbin/knockd";
@@ -82,7 +82,7 @@ fn ours(config: &Config, theirs: &Shown) -> Shown {
     }
     let mut doors = Vec::new();
     for ((door, name), (_, shown)) in config.doors.iter().zip(&knockd.names).zip(&theirs.1) {
-        let Knock::Sequence(sequence) = &door.knocks[0];
+        let sequence = door.knocks[0].sequence().unwrap();
         let Action::Command(commands) = &door.action else {
             panic!("knockd's doors run commands");
         };

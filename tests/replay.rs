@@ -372,7 +372,7 @@ fn a_summary_for_whoever_wants_one() {
     let output = replay(&tests().join("replay/doors.toml"), &file, &["-v"]);
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "30 packets, 30 of them TCP or UDP; 10 grants, 0 refused; 10 times opened, 0 extended\n"
+        "30 packets, 30 of them TCP, UDP or echo requests; 10 grants, 0 refused; 10 times opened, 0 extended\n"
     );
 }
 

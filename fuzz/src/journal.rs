@@ -1,8 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::net::IpAddr;
 
 use postern::config::Network;
+use postern::daemon::spent as proofs;
+use postern::daemon::spent::{Bounds, Losses, Proof, Proofs};
 use postern::daemon::trial::Trials;
 use postern::journal::{Entry, Record, Recovered};
 use postern::time::Time;
@@ -69,6 +71,7 @@ fn record(bytes: &mut Bytes, kind: u8) -> Record {
             address,
             since: until / 2,
             until,
+            key: (kind & 0x80 != 0).then(|| "alice".to_owned()),
             done: kind & 8 != 0,
             stop: (kind & 0x40 != 0).then(|| "pfctl -t \"x\"".to_owned()),
         }),
@@ -76,6 +79,7 @@ fn record(bytes: &mut Bytes, kind: u8) -> Record {
             door,
             address,
             until,
+            key: (kind & 0x80 != 0).then(|| "bob".to_owned()),
         },
         6 => Record::Done { door, address },
         _ => Record::Closed { door, address },
@@ -112,10 +116,11 @@ fn whole_lines(text: &[u8]) {
                 door,
                 address,
                 until,
+                key,
             }) => {
                 entries
                     .entry((door, address))
-                    .and_modify(|e| e.until = until);
+                    .and_modify(|e| (e.until, e.key) = (until, key));
             }
             Some(Record::Done { door, address }) => {
                 entries.entry((door, address)).and_modify(|e| e.done = true);
@@ -149,4 +154,102 @@ pub fn trial(data: &[u8]) {
         );
         assert!(confirmed.is_sorted());
     }
+}
+
+/// A store of spent proofs: a text of any kind, and one as it is written with something done to
+/// it. Nothing that was granted is granted again.
+pub fn spent(data: &[u8]) {
+    let bounds = Bounds {
+        proofs: 3,
+        former: 1,
+    };
+    taken_in(data, bounds);
+
+    let mut bytes = Bytes(data);
+    let mut granted = Vec::new();
+    let mut store = Proofs::new(bounds);
+    let mut lines = Vec::new();
+    // What a file says that was written anew after so many, and appended to from then on.
+    let anew = bytes.byte() % 8;
+    for n in 0..bytes.byte() % 24 {
+        let key = bytes.one_of(&["alice", "bob", "\u{e9}\0\n"]);
+        let proof: Proof = [bytes.byte() % 8; 16];
+        let at = u64::from(bytes.byte()) + 1;
+        if store.judge(key, &proof, at).is_ok() {
+            assert!(!granted.contains(&(key, proof, at)), "granted twice");
+            let record = proofs::Record::Spent {
+                key: key.to_owned(),
+                proof,
+                at,
+            };
+            store.apply(record.clone());
+            lines.push(record.encode());
+            granted.push((key, proof, at));
+        }
+        if n < anew {
+            lines = store.records().map(|record| record.encode()).collect();
+        }
+    }
+    let head = proofs::Record::head(lines.len() as u64).encode();
+    let text = [head, lines.concat()].concat();
+    let (mut again, losses) = Proofs::read(&text[..], bounds);
+    assert_eq!((&again, losses), (&store, Losses::default()));
+    refused(&again, &granted);
+
+    again.configure(["bob"]);
+    for &(_, proof, at) in granted.iter().filter(|(key, ..)| *key != "bob") {
+        assert!(again.judge("robert", &proof, at).is_err());
+    }
+    refused(&again, &granted);
+
+    let mut damaged = text.clone();
+    let from = usize::from(bytes.two()) % text.len();
+    match bytes.byte() % 4 {
+        0 => damaged.truncate(from),
+        1 => damaged[from] ^= 1 << (bytes.byte() % 8),
+        2 => _ = damaged.drain(from..text.len().min(from + 1 + usize::from(bytes.byte()))),
+        _ => damaged[from..].fill(bytes.byte()),
+    }
+    if damaged != text {
+        let (mut left, losses) = Proofs::read(&damaged[..], bounds);
+        assert!(losses.any());
+        left.apply(proofs::Record::Floor(256));
+        refused(&left, &granted);
+    }
+}
+
+fn refused(store: &Proofs, granted: &[(&str, Proof, u64)]) {
+    for (key, proof, at) in granted {
+        assert!(store.judge(key, proof, *at).is_err());
+    }
+}
+
+/// What is read of a text: every proof of a good line is spent, and what is written anew says
+/// the same.
+fn taken_in(text: &[u8], bounds: Bounds) {
+    let (store, losses) = Proofs::read(text, bounds);
+    let mut good = 0;
+    let mut met = BTreeSet::new();
+    for line in text.split_inclusive(|&b| b == b'\n') {
+        match proofs::Record::decode(line) {
+            Some(proofs::Record::Lines(_)) | None => {}
+            Some(record) => {
+                good += 1;
+                // None is written twice.
+                if let proofs::Record::Spent { key, proof, at } = record
+                    && met.insert(proof)
+                {
+                    assert!(store.judge(&key, &proof, at).is_err());
+                }
+            }
+        }
+    }
+    let lines: Vec<Vec<u8>> = store.records().map(|record| record.encode()).collect();
+    if good == 0 {
+        assert!(losses.any() || text.starts_with(&proofs::Record::head(0).encode()));
+        assert_eq!(store, Proofs::new(bounds));
+    }
+    let head = proofs::Record::head(lines.len() as u64).encode();
+    let (again, losses) = Proofs::read(&[head, lines.concat()].concat()[..], bounds);
+    assert_eq!((again, losses), (store, Losses::default()));
 }

@@ -170,7 +170,7 @@ fn port(bytes: &mut Bytes) -> Port {
 }
 
 /// Written as a frame and read from it.
-fn arrival(bytes: &mut Bytes, time: Time) -> Arrival {
+fn arrival(bytes: &mut Bytes, time: Time) -> Arrival<'static> {
     let v4 = |last| IpAddr::from([198, 51, 100, last]);
     let v6 = |last| IpAddr::from([0x2001, 0xdb8, 7, 0, 0, 0, 0, last]);
     let from = bytes.byte();
@@ -188,7 +188,10 @@ fn arrival(bytes: &mut Bytes, time: Time) -> Arrival {
             port: port.number,
             flags: bytes.one_of(&[0x02, 0x12, 0x29, 0x00]),
         },
-        Protocol::Udp => What::Udp { port: port.number },
+        Protocol::Udp => What::Udp {
+            port: port.number,
+            payload: &[],
+        },
     };
     let arrival = Arrival {
         time,
@@ -201,7 +204,7 @@ fn arrival(bytes: &mut Bytes, time: Time) -> Arrival {
     arrival
 }
 
-fn frame(arrival: &Arrival) -> Vec<u8> {
+fn frame(arrival: &Arrival<'_>) -> Vec<u8> {
     let (number, transport) = match arrival.what {
         What::Tcp { port, flags } => {
             let [high, low] = port.to_be_bytes();
@@ -209,7 +212,8 @@ fn frame(arrival: &Arrival) -> Vec<u8> {
             header.resize(20, 0);
             (6, header)
         }
-        What::Udp { port } => {
+        What::Echo { .. } => unreachable!("only ports are knocked at"),
+        What::Udp { port, .. } => {
             let [high, low] = port.to_be_bytes();
             (17, vec![0x9c, 0x40, high, low, 0, 8, 0, 0])
         }

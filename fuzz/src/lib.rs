@@ -7,13 +7,15 @@ mod config;
 mod journal;
 mod knocks;
 mod packet;
+mod spa;
 mod wire;
 
 pub use commands::listings;
 pub use config::{knockd_conf, one_time, postern_toml, profile};
-pub use journal::{journal, trial};
+pub use journal::{journal, spent, trial};
 pub use knocks::knocks;
 pub use packet::packet;
+pub use spa::{spa, spa_text};
 pub use wire::{control, wire_down, wire_up};
 
 /// Takes numbers off the front of an input; zeros at its end.

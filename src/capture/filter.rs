@@ -58,11 +58,12 @@ pub(super) fn fit<T: Activated + ?Sized>(
 /// `max_ranges` ranges (but one for each protocol).
 pub(super) fn expression(link: Link, filter: &Filter, max_ranges: usize) -> String {
     let ranges = ranges(filter, max_ranges);
-    if ranges.is_empty() {
+    if ranges.is_empty() && !filter.echo {
         return NOTHING.into();
     }
     let ports = Ports {
         ranges,
+        echo: filter.echo,
         flags: filter.flags.filter(|flags| flags.mask != 0),
     };
     match link {
@@ -86,6 +87,7 @@ fn is_tag(offset: usize) -> String {
 
 struct Ports {
     ranges: Vec<Range>,
+    echo: bool,
     flags: Option<TcpFlags>,
 }
 
@@ -123,8 +125,9 @@ impl Ports {
         format!(
             "({} & 0x1fff = 0 and {})",
             at("6", 2),
-            self.transport(
-                &at("9", 1),
+            self.carried(
+                (&at("9", 1), ECHO),
+                &at(&header_len, 2),
                 &at(&format!("{header_len} + 2"), 2),
                 &at(&format!("{header_len} + 13"), 1),
             ),
@@ -140,8 +143,25 @@ impl Ports {
         format!(
             "({} or {})",
             extension.join(" or "),
-            self.transport(&next, &at("42", 2), &at("53", 1)),
+            self.carried((&next, ECHO_6), &at("40", 2), &at("42", 2), &at("53", 1)),
         )
+    }
+
+    /// The test of what IP carries: of an echo request by protocol, type and code, of TCP and UDP
+    /// by [`Ports::transport`].
+    fn carried(
+        &self,
+        (protocol, (icmp, request)): (&str, (u32, u32)),
+        kind_and_code: &str,
+        port: &str,
+        flags: &str,
+    ) -> String {
+        let echo = format!("({protocol} = {icmp} and {kind_and_code} = {request})");
+        match (self.echo, self.ranges.is_empty()) {
+            (true, true) => echo,
+            (true, false) => format!("({echo} or {})", self.transport(protocol, port, flags)),
+            (false, _) => self.transport(protocol, port, flags),
+        }
     }
 
     /// The test of a header of TCP or UDP whose port and flags are loaded so.
@@ -189,6 +209,10 @@ fn tree(value: &str, ranges: &[Range], out: &mut String) {
 
 const TCP: u32 = 6;
 const UDP: u32 = 17;
+
+/// Protocol numbers of ICMP and ICMPv6, each with an echo request's type and code.
+const ECHO: (u32, u32) = (1, 8 << 8);
+const ECHO_6: (u32, u32) = (58, 128 << 8);
 
 /// The ports as at most `max` ranges (but one for each protocol): the smallest gaps between
 /// them are closed first, of those alike the lowest.

@@ -6,21 +6,25 @@ use pcap::{Active, Capture};
 use super::{Error, Filter, Frame, filter, frame, link, words};
 use crate::packet::Link;
 
-/// How much of a frame is kept. Ethernet with three VLAN tags (26), IPv6 (40) and TCP up to its
-/// flags (14) leave 176 bytes for extension headers. On Linux the ring has slots of this size
-/// and 80 bytes more, so that it also says how many frames the buffer holds.
-const SNAPLEN: i32 = 256;
+/// How much of a frame is kept, besides what is wanted of a payload. Ethernet with three VLAN tags
+/// (26), IPv6 (40) and TCP up to its flags (14) leave 176 bytes for extension headers. On Linux the
+/// ring has slots of this size and 80 bytes more, so that it also says how many frames the buffer
+/// holds.
+const SNAPLEN: usize = 256;
 
 /// The kernel's buffer, in bytes.
 ///
 /// On FreeBSD the kernel takes no more unless net.bpf.maxbufsize is raised, and allocates two.
 /// On Linux it is the ring that we map: 12,480 frames (measured), a tenth of a second of a flood
-/// of 100,000 packets a second that pass the filter.
-const BUFFER: i32 = if cfg!(target_os = "freebsd") {
-    512 << 10
-} else {
-    4 << 20
-};
+/// of 100,000 packets a second that pass the filter. Where whole packets are kept it is larger,
+/// for half as many.
+fn buffer(payload: usize) -> i32 {
+    match payload {
+        _ if cfg!(target_os = "freebsd") => 512 << 10,
+        0..=256 => 4 << 20,
+        _ => 16 << 20,
+    }
+}
 
 /// libpcap would have it every millisecond.
 const RECHECK: Duration = Duration::from_secs(1);
@@ -53,8 +57,8 @@ impl Live {
                 capture
                     .promisc(false)
                     .immediate_mode(true)
-                    .snaplen(SNAPLEN)
-                    .buffer_size(BUFFER)
+                    .snaplen((SNAPLEN + filter.payload) as i32)
+                    .buffer_size(buffer(filter.payload))
                     .open()
             })
             .map_err(|e| not_opened(interface, e))?;

@@ -64,6 +64,10 @@ pub struct Filter {
     pub ports: Vec<Port>,
     /// The flag condition that every TCP port shares, if they do.
     pub flags: Option<TcpFlags>,
+    /// Whether ICMP's echo requests are wanted, and ICMPv6's.
+    pub echo: bool,
+    /// How many bytes behind the headers of UDP and of echo requests are wanted.
+    pub payload: usize,
 }
 
 impl Error {

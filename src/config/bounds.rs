@@ -60,6 +60,37 @@ pub const CONNECTIONS: RangeInclusive<usize> = 1..=65535;
 /// Characters of `table`: pf's tables have at most 31 (PF_TABLE_NAME_SIZE), ipfw's 63.
 pub const TABLE: RangeInclusive<usize> = 1..=31;
 
+/// Keys in a configuration.
+pub const KEYS: usize = 1024;
+
+/// Keys that are heard at one carrier: each packet there is tried with every one of them.
+pub const KEYS_HEARD: usize = 16;
+
+/// Doors of a key: a bit for each goes over the wire.
+pub const KEY_DOORS: RangeInclusive<usize> = 1..=32;
+
+/// Networks of a key's `from`.
+pub const FROM: RangeInclusive<usize> = 1..=64;
+
+/// Carriers of a key.
+pub const CARRIERS: RangeInclusive<usize> = 1..=16;
+
+/// Characters of a key's `owner`.
+pub const OWNER: RangeInclusive<usize> = 1..=64;
+
+/// `allowance`, where it is not given.
+pub const ALLOWANCE: usize = 60;
+
+/// `allowance`: grants an hour.
+pub const ALLOWANCES: RangeInclusive<usize> = 1..=100_000;
+
+/// `carriers`, where it is not given: the port of fwknop's clients.
+pub const SPA_PORT: u16 = 62201;
+
+/// The last byte of an echo request's payload that a ping's secret may begin at. The seed's
+/// iptables rule allows 68 at most; `ping` sends 56 bytes unless told otherwise.
+pub const PING_OFFSETS: RangeInclusive<u8> = 0..=127;
+
 /// Interfaces.
 pub const INTERFACES: RangeInclusive<usize> = 1..=64;
 

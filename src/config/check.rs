@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::mistake::{Parsed, Spot, Warning};
 use super::units;
-use super::{Action, Config, Door, FirewallKind, Knock, Opens, Port, Sequence, Steps};
+use super::{Action, Config, Door, FirewallKind, Knock, Opens, Ping, Port, Sequence, Steps};
 
 pub(crate) use steps::{ANOTHER, KNOWN, in_a_textbook, is_a_sweep, is_the_textbooks};
 
@@ -88,7 +88,14 @@ impl<'c> Check<'c> {
                 }
                 Action::Command(commands) => self.commands(door, commands, &numbered),
             }
-            for (knock, Knock::Sequence(sequence)) in about.knocks.iter().enumerate() {
+            for (knock, about) in about.knocks.iter().enumerate() {
+                let sequence = match about {
+                    Knock::Sequence(sequence) => sequence,
+                    Knock::Ping(ping) => {
+                        self.ping(door, knock, ping);
+                        continue;
+                    }
+                };
                 self.conditions(door, knock, sequence);
                 if let Steps::Fixed(steps) = &sequence.steps {
                     fixed.push(Fixed {
@@ -154,6 +161,20 @@ impl<'c> Check<'c> {
         }
     }
 
+    /// A ping that is found where more than one secret opens.
+    fn ping(&mut self, door: usize, knock: usize, ping: &Ping) {
+        let spot = Spot::door(door).knock(knock);
+        if let Some(offsets) = &ping.offsets
+            && offsets.end() - offsets.start() > 8
+        {
+            self.warn(
+                spot.key("offsets"),
+                "rotated secrets open, too: ping repeats its pattern, and so ABCD is sent as BCDA",
+                "leave the key out: FreeBSD's, Linux's and macOS's ping are heard then",
+            );
+        }
+    }
+
     /// `target` and `tcpflags` that hardly anybody can meet.
     fn conditions(&mut self, door: usize, knock: usize, sequence: &Sequence) {
         let spot = Spot::door(door).knock(knock);
@@ -202,6 +223,9 @@ pub fn key_of(config: &Config, spot: Spot) -> String {
     let mut key = String::new();
     if let Some(door) = spot.door.and_then(|at| config.doors.get(at)) {
         key = format!("door.{}", door.name);
+    }
+    if let Some(of) = spot.of_key.and_then(|at| config.keys.get(at)) {
+        key = format!("key.{}", of.name);
     }
     if spot.knock.is_some() {
         key.push_str(".knock");

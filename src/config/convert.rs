@@ -83,7 +83,9 @@ impl<'c> Made<'c> {
         let mut stand = Vec::new();
         for (at, (door, what)) in config.doors.iter().zip(&self.plan.doors).enumerate() {
             writeln!(self.text)?;
-            let Knock::Sequence(sequence) = &door.knocks[0];
+            let Some(sequence) = door.knocks.first().and_then(Knock::sequence) else {
+                continue;
+            };
             match what {
                 What::Opens(opening, ends) => {
                     self.ran(at, door)?;
@@ -271,9 +273,10 @@ impl<'c> Made<'c> {
 }
 
 fn has_the_textbooks(door: &Door) -> bool {
-    door.knocks.iter().any(|Knock::Sequence(sequence)| {
-        matches!(&sequence.steps, Steps::Fixed(steps) if is_the_textbooks(steps))
-    })
+    door.knocks
+        .iter()
+        .filter_map(Knock::sequence)
+        .any(|sequence| matches!(&sequence.steps, Steps::Fixed(steps) if is_the_textbooks(steps)))
 }
 
 fn word(firewall: FirewallKind) -> &'static str {

@@ -10,7 +10,7 @@ const UNWISE: &str = "it is unwise";
 const RIGHT: &str = "posternctl check says what and how to mend it";
 
 impl Mistake {
-    /// The same without anything that may be a step. Where it stands stays.
+    /// The same without anything that may be a secret. Where it stands stays.
     pub fn discreet(self) -> Mistake {
         let whole = may_tell(&self.key, &self.what) && may_tell(&self.key, &self.right);
         Mistake {
@@ -23,7 +23,7 @@ impl Mistake {
 }
 
 impl Warning {
-    /// The same without anything that may be a step. Where it stands stays.
+    /// The same without anything that may be a secret. Where it stands stays.
     pub fn discreet(self) -> Warning {
         let whole = may_tell(&self.key, &self.what) && may_tell(&self.key, &self.better);
         Warning {
@@ -35,7 +35,7 @@ impl Warning {
     }
 }
 
-/// A key and what is said of it, without anything that may be a step.
+/// A key and what is said of it, without anything that may be a secret.
 pub fn told<'t>(key: &'t str, message: &'t str) -> (&'t str, &'t str) {
     let message = if may_tell(key, message) {
         message
@@ -57,7 +57,7 @@ fn told_key(key: &str) -> &str {
 /// no step; what does not is told if nothing in it can be out of the file.
 fn may_tell(key: &str, text: &str) -> bool {
     let rest = behind_door(key);
-    !is_sequence(rest) && (known(rest) || !may_quote(text))
+    !is_secret(rest) && (known(rest) || !may_quote(text))
 }
 
 /// Whether a text can hold a step: numbers, or whatever stands in quotes.
@@ -65,13 +65,16 @@ fn may_quote(text: &str) -> bool {
     text.contains(|c: char| c.is_ascii_digit() || "\"'`".contains(c))
 }
 
-/// What a key says behind the name of a door, `door.ssh.open_for`, `[ssh] Sequence`; names of
-/// doors are in every log.
+/// What a key says behind the name of a door, `door.ssh.open_for`, `[ssh] Sequence`, or of a key;
+/// these names are in every log.
 fn behind_door(key: &str) -> &str {
     if let Some((_, rest)) = key.strip_prefix('[').and_then(|key| key.split_once(']')) {
         return rest.trim_start();
     }
-    let Some(inner) = key.strip_prefix("door.") else {
+    let inner = key
+        .strip_prefix("door.")
+        .or_else(|| key.strip_prefix("key."));
+    let Some(inner) = inner else {
         return key;
     };
     let (door, rest) = inner.split_once('.').unwrap_or((inner, ""));
@@ -81,13 +84,16 @@ fn behind_door(key: &str) -> &str {
     }
 }
 
-fn is_sequence(rest: &str) -> bool {
-    rest.eq_ignore_ascii_case("sequence")
+fn is_secret(rest: &str) -> bool {
+    let secrets = ["sequence", "ping", "cipher_key", "hmac_key"];
+    secrets
+        .iter()
+        .any(|secret| rest.eq_ignore_ascii_case(secret))
 }
 
 /// Whether it is a key with a value that is no step.
 fn known(rest: &str) -> bool {
-    !is_sequence(rest) && (toml::keys::has_value(rest) || knockd::knows(rest))
+    !is_secret(rest) && (toml::keys::has_value(rest) || knockd::knows(rest))
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ pub fn read(file: &str, text: &str) -> Result<Parsed, Vec<Mistake>> {
         confine: Confine::Required,
         trial: None,
         doors,
+        keys: Vec::new(),
         knockd: Some(Knockd { names, ..options }),
     });
     let warnings = std::mem::take(&mut notes.warnings);
@@ -359,7 +360,7 @@ impl<'t> Sections<'t> {
         let mut alike: BTreeMap<(Port, Option<IpAddr>), BTreeSet<Condition>> = BTreeMap::new();
         for (section, door) in self.doors.iter().zip(read) {
             let Some(door) = door else { continue };
-            for Knock::Sequence(sequence) in &door.knocks {
+            for sequence in door.knocks.iter().filter_map(Knock::sequence) {
                 match &sequence.steps {
                     Steps::OneTime(path) => {
                         let path = path.to_str().unwrap_or_default();

@@ -16,10 +16,11 @@ pub struct Wrong {
 }
 
 impl Wrong {
+    /// Both may quote the text: a control character in it becomes a `?`.
     pub(crate) fn new(what: impl Into<String>, right: impl Into<String>) -> Wrong {
         Wrong {
-            what: what.into(),
-            right: right.into(),
+            what: one_line(what.into()),
+            right: one_line(right.into()),
         }
     }
 }
@@ -118,6 +119,8 @@ pub struct Spot {
     pub door: Option<usize>,
     /// In which of its knocks.
     pub knock: Option<usize>,
+    /// In which `[key.NAME]`.
+    pub of_key: Option<usize>,
     /// Which key.
     pub key: &'static str,
     /// Which item of its list.
@@ -129,6 +132,14 @@ impl Spot {
     pub fn door(door: usize) -> Spot {
         Spot {
             door: Some(door),
+            ..Spot::default()
+        }
+    }
+
+    /// `[key.NAME]` number `key`.
+    pub fn of_key(key: usize) -> Spot {
+        Spot {
+            of_key: Some(key),
             ..Spot::default()
         }
     }
@@ -165,7 +176,7 @@ impl Spot {
                 knock: None,
                 ..self
             })
-        } else if self.door.is_some() {
+        } else if self.door.is_some() || self.of_key.is_some() {
             Some(Spot::default())
         } else {
             None
@@ -265,6 +276,14 @@ pub fn utf8<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, Mistake> {
             right: "write the file in UTF-8".to_owned(),
         }
     })
+}
+
+/// `text` without control characters.
+pub(crate) fn one_line(text: String) -> String {
+    match text.contains(char::is_control) {
+        true => text.replace(char::is_control, "?"),
+        false => text,
+    }
 }
 
 /// `text` in quotes, on one line, not too long, for a message.

@@ -7,8 +7,10 @@
 //! | [`knockd`] | the same for knockd.conf |
 //! | [`convert`](mod@convert) | knockd.conf -> postern.toml |
 //! | [`check`] | what a configuration may say but had better not |
+//! | [`key`] | who may knock by single packets, and what pings carry |
 //! | [`keygen`] | new sequences |
 //! | [`onetime`] | lists of sequences, each used once |
+//! | [`secret`] | what both ends of single-packet authorization are told |
 //! | [`units`] | durations and ports, read and shown |
 //! | [`bounds`] | defaults, and how far each value may go |
 //! | [`mistake`] | mistakes, warnings and their places |
@@ -22,11 +24,13 @@ pub mod convert;
 pub mod discreet;
 mod filters;
 pub mod format;
+pub mod key;
 pub mod keygen;
 pub mod knockd;
 pub mod mistake;
 mod network;
 pub mod onetime;
+pub mod secret;
 mod services;
 pub mod toml;
 pub mod units;
@@ -74,6 +78,8 @@ pub struct Config {
     pub trial: Option<Duration>,
     /// `doors` in the order of the file. At least one.
     pub doors: Vec<Door>,
+    /// `[key.NAME]` in the order of the file.
+    pub keys: Vec<Key>,
     /// What a knockd.conf said beyond this; `None`: it was a postern.toml.
     pub knockd: Option<Knockd>,
 }
@@ -96,9 +102,11 @@ impl Config {
 }
 
 pub use format::{Format, read};
+pub use key::{Key, Pattern};
 pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
 pub use network::Network;
+pub use secret::{Carrier, Mac, Secret};
 
 /// What is done where this system cannot wholly confine a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +151,7 @@ pub struct Door {
     pub name: String,
     /// What a grant does.
     pub action: Action,
-    /// `knock`: at least one.
+    /// `knock`: at least one, unless a key opens the door.
     pub knocks: Vec<Knock>,
     /// `max_leases`: at the limit the lease nearest its end gives way. No more than `rules` has
     /// numbers.
@@ -170,6 +178,14 @@ impl Door {
     /// Whether it opens ports in the packet filter; otherwise it runs commands.
     pub fn opens_ports(&self) -> bool {
         matches!(self.action, Action::Open(_))
+    }
+
+    /// The ports that it opens; none if it runs commands.
+    pub fn ports(&self) -> &[Port] {
+        match &self.action {
+            Action::Open(opens) => &opens.ports,
+            Action::Command(_) => &[],
+        }
     }
 
     /// Whether its leases end with a stop command.
@@ -272,6 +288,30 @@ pub struct Commands {
 pub enum Knock {
     /// A sequence of ports.
     Sequence(Sequence),
+    /// A ping that carries a secret.
+    Ping(Ping),
+}
+
+impl Knock {
+    /// The sequence, if it is one.
+    pub fn sequence(&self) -> Option<&Sequence> {
+        match self {
+            Knock::Sequence(sequence) => Some(sequence),
+            Knock::Ping(_) => None,
+        }
+    }
+}
+
+/// An ICMP or ICMPv6 echo request whose payload holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// `ping`: the secret.
+    pub secret: Pattern,
+    /// `offsets`: where in the payload it may begin; `None`: where `ping -p` puts it, behind a
+    /// time stamp of 8 bytes (FreeBSD, macOS) or of 16 (Linux).
+    pub offsets: Option<RangeInclusive<u8>>,
+    /// `target`: the destination address instead of the interface's own.
+    pub target: Option<IpAddr>,
 }
 
 /// A sequence of ports, each hit within `timeout` of the first.

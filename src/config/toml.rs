@@ -16,6 +16,7 @@
 //! | `state` | `/var/db/postern` on FreeBSD, `/var/lib/postern` elsewhere | the directory of the journal |
 //! | `always` | none | a list of at most 256 addresses and networks that pass every guard |
 //! | `trial` | `"10m"` | when a new guard is withdrawn that nobody has come through, `"1s"` to `"1d"`: time to open a terminal, knock and connect, or `"off"` |
+//! | `[key.NAME]` | none | single-packet authorization; at most 1024, NAME as a door's |
 //! | `[door.NAME]` | at least one, at most 1024 | NAME: a letter, then letters, digits, `-`, `_`, at most 24; not `always` and `running` |
 //!
 //! | in `[door.NAME]` | default | what |
@@ -37,7 +38,7 @@
 //! | `cmd_timeout` | `"10s"` | from start to stop, `"1s"` to `"7d"`; only with `stop_command` |
 //! | `run_limit` | `"60s"` | when a command still running is killed, `"1s"` to `"1h"`; only with `start_command` |
 //! | `max_leases` | `1024`, or as many as `rules` has | leases at once, 1 to 65536; not where there is no lease |
-//! | `[[door.NAME.knock]]` | at least one, at most 256 | each opens the door |
+//! | `[[door.NAME.knock]]` | at least one, unless a key opens the door; at most 256 | each opens the door |
 //!
 //! | in `[[door.NAME.knock]]` | default | what |
 //! |---|---|---|
@@ -46,6 +47,21 @@
 //! | `seq_timeout` | `"10s"` | from the first step to the last, `"1s"` to `"10m"` |
 //! | `tcpflags` | `["syn", "!ack", "!rst", "!fin"]`, a connection request | a list of `fin` `syn` `rst` `psh` `ack` `urg` that must be set, or unset with `!` before it; others do not matter; `[]`: any segment; not where no step is TCP |
 //! | `target` | any address of ours | the destination address instead |
+//! | `ping` | | 16 bytes in hexadecimal that an echo request carries; a knock has this, `sequence` or `one_time_sequences`, and with it only `offsets` and `target` |
+//! | `offsets` | 8 and 16, where `ping -p` puts it | where in the payload they may begin: a range within `"0-127"` |
+//!
+//! | in `[key.NAME]` | default | what |
+//! |---|---|---|
+//! | `owner` | none | whose it is: a line of at most 64 characters |
+//! | `cipher_key` | must be given | fwknop's KEY_BASE64, 16 to 128 bytes in base64 |
+//! | `hmac_key` | must be given | fwknop's HMAC_KEY_BASE64, the same |
+//! | `hmac` | `"sha256"` | fwknop's HMAC_DIGEST_TYPE: `"sha256"` or `"sha512"` |
+//! | `doors` | must be given | the doors that it opens, 1 to 32 |
+//! | `ports` | those its doors open | the ports that its requests may name, 1 to 64; all that its doors open |
+//! | `from` | everybody | for which addresses: 1 to 64 addresses and networks |
+//! | `observed` | `false` | whether a request may be for whatever address the packet came from |
+//! | `allowance` | `60` | grants an hour, 1 to 100000 |
+//! | `carriers` | `["62201/udp"]` | where its packets are heard: 1 to 16 UDP ports or `"icmp"`; at most 16 keys each |
 //!
 //! A sequence whose every step is the port just above (or just below) the last is refused: a
 //! port sweep would open it, since no trap fits between; so is one that knockd's manuals give,
@@ -53,8 +69,9 @@
 //! step and `target` there may be 4 that differ in `tcpflags`, `seq_timeout` or `on`.
 
 mod door;
+pub mod key;
 pub(crate) mod keys;
-mod knock;
+pub mod knock;
 pub(super) mod opens;
 pub(super) mod reader;
 mod syntax;
@@ -83,10 +100,10 @@ const HERE: &str = if cfg!(target_os = "freebsd") {
 /// How many mistakes are reported in one go.
 pub const MOST_MISTAKES: usize = 50;
 
-/// The keys that may stand at the top, in a `[door.NAME]` and in a `[[door.NAME.knock]]`, in the
-/// order of the manual.
-pub fn keys() -> [&'static [&'static str]; 3] {
-    [Kind::Top, Kind::Door, Kind::Knock].map(Kind::keys)
+/// The keys that may stand at the top, in a `[door.NAME]`, in a `[[door.NAME.knock]]` and in a
+/// `[key.NAME]`, in the order of the manual.
+pub fn keys() -> [&'static [&'static str]; 4] {
+    keys::ALL.map(Kind::keys)
 }
 
 /// Reads a configuration; `file` is its name for messages. Pure: nothing is opened, no name
@@ -130,6 +147,8 @@ struct Across {
     firewall: Option<FirewallKind>,
     /// What `interface` says; empty if that is not known or all are meant.
     interfaces: Vec<String>,
+    /// Doors that keys open.
+    opened: BTreeSet<String>,
     /// What `on` says of the door being read.
     on: Vec<String>,
     /// Of rules.
@@ -218,15 +237,19 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
         across.interfaces.clear();
     }
     let always = match table.get("always") {
-        Some(field) => opens::always(reader, &field),
+        Some(field) => opens::networks(reader, &field, &bounds::ALWAYS),
         None => Some(Vec::new()),
     };
     let trial = match table.get("trial") {
         Some(field) => trial(reader, &field),
         None => Some(Some(bounds::TRIAL)),
     };
+    across.opened = key::opened(&table);
     let doors = doors(reader, &table, places, &mut across);
     opens::check_numbers(reader, &across.numbers);
+    let names: Vec<String> = doors.iter().map(|door| door.name.clone()).collect();
+    let read = Vec::from_iter(doors.iter().map(|door| door.door.as_ref()));
+    let keys = key::all(reader, &table, &names, &read, places);
 
     let opening = doors.iter().find_map(|door| door.opens.as_ref());
     match (&firewall, opening) {
@@ -262,6 +285,7 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
             .into_iter()
             .map(|door| door.door)
             .collect::<Option<_>>()?,
+        keys: keys?,
         knockd: None,
     })
 }

@@ -306,7 +306,8 @@ fn key_of(config: &Config, spot: Spot) -> (String, Spot) {
             steps: Steps::OneTime(_),
             ..
         })) => "one_time_sequences",
-        _ => "sequence",
+        Some(Knock::Sequence(_)) | None => "sequence",
+        Some(Knock::Ping(_)) => "ping",
     };
     let spot = spot.key(key);
     (config::check::key_of(config, spot), spot)

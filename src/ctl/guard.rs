@@ -77,7 +77,7 @@ pub fn run(file: &Path, args: &Args, json: bool, out: &mut impl Write) -> Result
     }
     let mut leases = Leases::new(terms(&config));
     // What is owed of those that are over is for posternd.
-    recovery::take_up(recovered, &config.doors, &mut leases, now);
+    recovery::take_up(recovered, &config, &mut leases, now);
 
     let raised = raise(&config, &trials, &leases, now);
     let upkeep = raised.map_err(|e| Problem::new(exit::UNAVAILABLE, e.to_string()))?;

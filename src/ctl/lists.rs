@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Knock, Port, Steps, onetime};
+use crate::config::{Config, Port, Steps, onetime};
 use crate::exit;
 
 /// The one-time lists of a configuration, by door and knock.
@@ -23,8 +23,7 @@ impl Lists {
         let mut lists = BTreeMap::new();
         for (d, door) in (0u16..).zip(&config.doors) {
             for (k, knock) in (0u16..).zip(&door.knocks) {
-                let Knock::Sequence(sequence) = knock;
-                if let Steps::OneTime(path) = &sequence.steps {
+                if let Some(Steps::OneTime(path)) = knock.sequence().map(|s| &s.steps) {
                     let (path, text) = (path.clone(), text(path));
                     lists.insert((d, k), List { path, text });
                 }

@@ -4,21 +4,24 @@
 //! run, and no file is changed: the lines of one-time lists are used up in memory. Packets are
 //! not looked into as root.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use super::lists::Lists;
 use super::{Problem, check};
 use crate::capture;
-use crate::config::{Config, Network};
+use crate::config::{Carrier, Config, Network};
 use crate::daemon::doors;
 use crate::event::{Event, What};
 use crate::exit;
-use crate::knock::{Kind, Knocks, Outcome};
-use crate::lease::{Act, Change, Leases};
+use crate::knock::spa::{Keys, Word};
+use crate::knock::{Concerned, EVERYWHERE, Kind, Knocks, Outcome};
+use crate::lease::{Act, By, Change, Leases};
 use crate::packet::{self, Arrival};
 use crate::time::Time;
 
@@ -79,7 +82,7 @@ pub fn run(config: &Path, args: &Args, out: &mut impl Write) -> Result<u8, Probl
         } = replay.told;
         let _ = writeln!(
             io::stderr(),
-            "{frames} packets, {arrivals} of them TCP or UDP; {granted} grants, \
+            "{frames} packets, {arrivals} of them TCP, UDP or echo requests; {granted} grants, \
              {refused} refused; {opened} times opened, {extended} extended"
         );
     }
@@ -109,14 +112,6 @@ struct Told {
     extended: u64,
 }
 
-/// A grant's, or another outcome's, place in the configuration.
-#[derive(Clone, Copy)]
-struct Place {
-    door: u16,
-    knock: u16,
-    line: u32,
-}
-
 struct Replay<'c, W> {
     config: &'c Config,
     to: &'c [IpAddr],
@@ -124,10 +119,13 @@ struct Replay<'c, W> {
     /// The last one takes new attempts. Those before it, each with a line of a one-time list
     /// that has been used since, only end what was begun, as posternd's old listeners do.
     knocks: Vec<Knocks>,
+    keys: Keys,
+    /// Proofs that have been spent.
+    spent: HashSet<[u8; 16]>,
     leases: Leases,
     out: &'c mut W,
     told: Told,
-    outcomes: Vec<(Outcome, Vec<Place>)>,
+    outcomes: Vec<(Outcome, Vec<Concerned>)>,
 }
 
 impl<'c, W: Write> Replay<'c, W> {
@@ -137,6 +135,8 @@ impl<'c, W: Write> Replay<'c, W> {
             config,
             to,
             knocks: vec![knocks(config, &lists)],
+            keys: Keys::new(doors::keys(config)),
+            spent: HashSet::new(),
             lists,
             leases: Leases::new(doors::terms(config)),
             out,
@@ -152,6 +152,9 @@ impl<'c, W: Write> Replay<'c, W> {
         let ours = |address| to.is_empty() || to.contains(&address);
         for at in 0..self.knocks.len() {
             self.advance(at, |knocks, out| knocks.arrive(arrival, ours, out))?;
+        }
+        if ours(arrival.destination) {
+            self.unseal(arrival)?;
         }
         self.let_go();
         Ok(())
@@ -202,11 +205,7 @@ impl<'c, W: Write> Replay<'c, W> {
         let knocks = &mut self.knocks[at];
         step(knocks, &mut |outcome| outcomes.push((outcome, Vec::new())));
         for (outcome, places) in &mut outcomes {
-            places.extend(knocks.watches(outcome).map(|watch| Place {
-                door: watch.door,
-                knock: watch.knock,
-                line: watch.line,
-            }));
+            places.extend(knocks.concerned(outcome));
         }
         for (outcome, places) in outcomes.drain(..) {
             self.take(&outcome, &places)?;
@@ -215,9 +214,9 @@ impl<'c, W: Write> Replay<'c, W> {
         Ok(())
     }
 
-    fn take(&mut self, outcome: &Outcome, places: &[Place]) -> Result<(), Problem> {
+    fn take(&mut self, outcome: &Outcome, places: &[Concerned]) -> Result<(), Problem> {
         let mut told: Vec<u16> = Vec::new();
-        for &Place { door, knock, line } in places {
+        for &Concerned { door, knock, line } in places {
             if outcome.kind == Kind::Grant {
                 self.told.granted += 1;
                 if line > 0 && !self.spend(door, knock, line) {
@@ -252,12 +251,51 @@ impl<'c, W: Write> Replay<'c, W> {
     }
 
     fn grant(&mut self, door: u16, outcome: &Outcome) -> Result<(), Problem> {
-        let mut changes = Vec::new();
         let Outcome { time, source, .. } = *outcome;
+        self.grant_by(By::default(), door, source, time)
+    }
+
+    fn grant_by(&mut self, by: By, door: u16, address: IpAddr, time: Time) -> Result<(), Problem> {
+        let mut changes = Vec::new();
         self.leases
-            .grant(door, source, time, |change| changes.push(change));
+            .grant_by(by, door, address, time, |change| changes.push(change));
         for change in changes {
             self.tell_change(time, &change)?;
+        }
+        Ok(())
+    }
+
+    /// A packet that a key may have sealed: the capture's time is the wall clock's.
+    fn unseal(&mut self, arrival: &Arrival<'_>) -> Result<(), Problem> {
+        let Arrival { time, source, .. } = *arrival;
+        let (carrier, payload) = match arrival.what {
+            packet::What::Udp { port, payload } => (Carrier::Udp(port), payload),
+            packet::What::Echo { payload } => (Carrier::Icmp, payload),
+            packet::What::Tcp { .. } => return Ok(()),
+        };
+        let times = (time, time.0 / 1_000_000);
+        let word = self
+            .keys
+            .arrive(times, EVERYWHERE, carrier, source, payload);
+        let Some(Word::Authorized(is)) = word else {
+            return Ok(());
+        };
+        if !self.spent.insert(is.proof) {
+            self.told.refused += 1;
+            return Ok(());
+        }
+        let lasts = (is.lasts > 0).then(|| Duration::from_secs(is.lasts.into()));
+        let by = By {
+            key: Some(is.key),
+            lasts,
+        };
+        let key = self.config.keys.get(usize::from(is.key));
+        let doors = key.map_or(&[][..], |key| &key.doors);
+        for (bit, &door) in doors.iter().enumerate() {
+            if is.doors >> bit & 1 == 1 {
+                self.told.granted += 1;
+                self.grant_by(by, door, is.address, time)?;
+            }
         }
         Ok(())
     }
@@ -297,12 +335,15 @@ impl<'c, W: Write> Replay<'c, W> {
         stage: Option<u8>,
         until: Option<Time>,
     ) -> Result<(), Problem> {
+        let lease = self.leases.get(door, address).filter(|_| until.is_some());
+        let key = lease.and_then(|lease| self.config.keys.get(usize::from(lease.key?)));
         let door = self.config.doors.get(usize::from(door));
         let event = Event {
             time,
             what,
             door: door.map_or("", |door| &door.name),
             address,
+            key: key.map(|key| key.name.as_str()),
             stage,
             until,
         };
@@ -314,5 +355,7 @@ fn knocks(config: &Config, lists: &Lists) -> Knocks {
     let watches = doors::watches(config, |door, knock| {
         Vec::from_iter(lists.current(door, knock))
     });
-    Knocks::new(watches, &doors::opened_ports(config), SECRET, ATTEMPTS)
+    let mut knocks = Knocks::new(watches, &doors::opened_ports(config), SECRET, ATTEMPTS);
+    knocks.hear_pings(doors::pings(config));
+    knocks
 }

@@ -36,6 +36,7 @@ fn lines(status: &StatusView, out: &mut impl Write) -> std::io::Result<()> {
         packets,
         dropped,
         attempts,
+        spa,
         refused,
         withheld,
         restarts,
@@ -80,6 +81,20 @@ fn lines(status: &StatusView, out: &mut impl Write) -> std::io::Result<()> {
         attempts.timed_out
     )?;
     writeln!(out, "sequences completed: {}", attempts.granted)?;
+    if let Some(spa) = spa {
+        writeln!(
+            out,
+            "single packets: {} of no key, {} beyond what is tried, {} of another form, {} late or \
+             early, {} for other addresses, {} for other ports, {} malformed",
+            spa.unauthenticated,
+            spa.over_budget,
+            spa.shapeless,
+            spa.stale,
+            spa.address,
+            spa.ports,
+            spa.malformed
+        )?;
+    }
     writeln!(out, "grants refused: {refused}")?;
     writeln!(out, "log lines withheld: {withheld}")
 }

@@ -63,6 +63,9 @@ pub struct LeaseView {
     pub door: String,
     /// Who may enter.
     pub address: Network,
+    /// The key whose grant set its end; none: a sequence's or a ping's did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// When it was first granted (RFC 3339, UTC).
     pub since: String,
     /// When it ends (RFC 3339, UTC).
@@ -110,6 +113,9 @@ pub struct StatusView {
     pub dropped: u64,
     /// The attempts.
     pub attempts: knock::Counters,
+    /// Packets that came by the keys' carriers; none: there are no keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spa: Option<knock::spa::Counters>,
     /// Grants that the monitor refused: spent, over an allowance, of an address nobody can
     /// knock from.
     pub refused: u64,

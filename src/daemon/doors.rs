@@ -2,13 +2,16 @@
 //! lists with the line in force, what each door still allows.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::allowance::Allowance;
 use super::files::{self, Believed, Distrust};
-use crate::config::{Action, Config, Door, Knock, Port, Steps, onetime};
-use crate::knock::{EVERYWHERE, Watch};
+use super::supervise::Names;
+use crate::config::{Carrier, Config, Door, Key, Knock, Port, Protocol, Steps, onetime};
+use crate::knock::spa::{KeyDoor, KeyWatch};
+use crate::knock::{EVERYWHERE, PingWatch, Watch};
 use crate::lease::Terms;
 use crate::time::Time;
 
@@ -27,7 +30,9 @@ pub fn watches(
     let mut watches = Vec::new();
     for (d, door) in (0u16..).zip(&config.doors) {
         for (k, knock) in (0u16..).zip(&door.knocks) {
-            let Knock::Sequence(sequence) = knock;
+            let Some(sequence) = knock.sequence() else {
+                continue;
+            };
             let lines = match &sequence.steps {
                 Steps::Fixed(steps) => vec![(0, steps.clone())],
                 Steps::OneTime(_) => in_force(d, k),
@@ -47,6 +52,57 @@ pub fn watches(
     watches
 }
 
+/// The pings that the listener is to listen to.
+pub fn pings(config: &Config) -> Vec<PingWatch> {
+    let mut pings = Vec::new();
+    for (d, door) in (0u16..).zip(&config.doors) {
+        for (k, knock) in (0u16..).zip(&door.knocks) {
+            if let Knock::Ping(ping) = knock {
+                pings.push(PingWatch {
+                    door: d,
+                    knock: k,
+                    secret: ping.secret,
+                    offsets: ping.offsets.clone().map(RangeInclusive::into_inner),
+                    target: ping.target,
+                    on: on(config, door),
+                });
+            }
+        }
+    }
+    pings
+}
+
+/// How far the clock of whoever makes a packet and ours may be apart, in seconds: fwknopd's
+/// MAX_SPA_PACKET_AGE.
+pub const WINDOW: u32 = 120;
+
+/// The keys whose packets the listener is to listen to.
+pub fn keys(config: &Config) -> Vec<KeyWatch> {
+    let watch = |(place, key): (u16, &Key)| {
+        let doors = key.doors.iter().filter_map(|&door| {
+            let about = config.doors.get(usize::from(door))?;
+            Some(KeyDoor {
+                door,
+                ports: about.ports().to_vec(),
+                on: on(config, about),
+            })
+        });
+        let doors: Vec<KeyDoor> = doors.collect();
+        let opened = || doors.iter().flat_map(|door| &door.ports).copied();
+        KeyWatch {
+            key: place,
+            secret: key.secret.clone(),
+            carriers: key.carriers.clone(),
+            observed: key.observed,
+            from: key.from.clone(),
+            ports: key.ports.clone().unwrap_or_else(|| opened().collect()),
+            doors,
+            window: WINDOW,
+        }
+    };
+    (0u16..).zip(&config.keys).map(watch).collect()
+}
+
 /// The bits of the interfaces that knocks at this door come in by.
 fn on(config: &Config, door: &Door) -> u64 {
     let all = &config.interfaces;
@@ -58,13 +114,18 @@ fn on(config: &Config, door: &Door) -> u64 {
     bits.fold(0, |on, (n, _)| on | 1 << n)
 }
 
-/// The ports that doors open: none of them is a trap.
+/// The ports that doors open, and those that keys are heard at: none of them is a trap.
 pub fn opened_ports(config: &Config) -> Vec<Port> {
-    let opens = config.doors.iter().filter_map(|d| match &d.action {
-        Action::Open(opens) => Some(&opens.ports),
-        Action::Command(_) => None,
+    let opened = config.doors.iter().flat_map(|door| door.ports().iter());
+    let carriers = config.keys.iter().flat_map(|key| &key.carriers);
+    let heard = carriers.filter_map(|carrier| match carrier {
+        Carrier::Udp(number) => Some(Port {
+            protocol: Protocol::Udp,
+            number: *number,
+        }),
+        Carrier::Icmp => None,
     });
-    opens.flatten().copied().collect()
+    opened.copied().chain(heard).collect()
 }
 
 /// What the doors allow their leases.
@@ -97,6 +158,8 @@ pub struct Doors {
     pub config: Config,
     lists: HashMap<(u16, u16), List>,
     allowances: Vec<Allowance>,
+    /// Of the keys.
+    key_allowances: Vec<Allowance>,
 }
 
 /// Why a one-time line did not let anybody in.
@@ -115,8 +178,7 @@ impl Doors {
         let mut wrong = Vec::new();
         for (d, door) in config.doors.iter().enumerate() {
             for (k, knock) in door.knocks.iter().enumerate() {
-                let Knock::Sequence(sequence) = knock;
-                let Steps::OneTime(path) = &sequence.steps else {
+                let Some(Steps::OneTime(path)) = knock.sequence().map(|s| &s.steps) else {
                     continue;
                 };
                 let lines = match read_list(path, &config) {
@@ -142,11 +204,17 @@ impl Doors {
             }
         }
         let allowances = vec![Allowance::new(GRANTS_PER_SECOND, GRANTS, now); config.doors.len()];
+        let hourly = |key: &Key| {
+            let grants = key.allowance as f64;
+            Allowance::new(grants / 3600.0, grants, now)
+        };
+        let key_allowances = config.keys.iter().map(hourly).collect();
         (
             Doors {
                 config,
                 lists,
                 allowances,
+                key_allowances,
             },
             wrong,
         )
@@ -155,6 +223,11 @@ impl Doors {
     /// One door.
     pub fn get(&self, door: u16) -> Option<&Door> {
         self.config.doors.get(usize::from(door))
+    }
+
+    /// One key.
+    pub fn key(&self, key: u16) -> Option<&Key> {
+        self.config.keys.get(usize::from(key))
     }
 
     /// A door's name as a knockd.conf has it, which may be anything; its own otherwise.
@@ -181,8 +254,17 @@ impl Doors {
     }
 
     /// The names by place.
-    pub fn names(&self) -> Vec<String> {
-        self.config.doors.iter().map(|d| d.name.clone()).collect()
+    pub fn names(&self) -> Names {
+        Names {
+            doors: self.config.doors.iter().map(|d| d.name.clone()).collect(),
+            keys: self.config.keys.iter().map(|k| k.name.clone()).collect(),
+        }
+    }
+
+    /// A key's place.
+    pub fn key_place(&self, name: &str) -> Option<u16> {
+        let place = self.config.keys.iter().position(|k| k.name == name)?;
+        u16::try_from(place).ok()
     }
 
     /// What the listener is to watch for.
@@ -193,7 +275,17 @@ impl Doors {
         })
     }
 
-    /// The ports that doors open: none of them is a trap.
+    /// The pings that the listener is to listen to.
+    pub fn pings(&self) -> Vec<PingWatch> {
+        pings(&self.config)
+    }
+
+    /// The keys whose packets the listener is to listen to.
+    pub fn keys(&self) -> Vec<KeyWatch> {
+        keys(&self.config)
+    }
+
+    /// The ports that doors open, and those that keys are heard at: none of them is a trap.
     pub fn opened_ports(&self) -> Vec<Port> {
         opened_ports(&self.config)
     }
@@ -202,7 +294,8 @@ impl Doors {
     pub fn longest_attempt(&self) -> Duration {
         let knocks = self.config.doors.iter().flat_map(|d| &d.knocks);
         knocks
-            .map(|Knock::Sequence(s)| s.timeout)
+            .filter_map(Knock::sequence)
+            .map(|sequence| sequence.timeout)
             .max()
             .unwrap_or_default()
     }
@@ -215,6 +308,12 @@ impl Doors {
     /// Whether the door takes one more grant now.
     pub fn allow(&mut self, door: u16, now: Time) -> bool {
         let allowance = self.allowances.get_mut(usize::from(door));
+        allowance.is_some_and(|allowance| allowance.take(now))
+    }
+
+    /// Whether the key may have one more grant now.
+    pub fn allow_key(&mut self, key: u16, now: Time) -> bool {
+        let allowance = self.key_allowances.get_mut(usize::from(key));
         allowance.is_some_and(|allowance| allowance.take(now))
     }
 

@@ -16,11 +16,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::Zeroize;
 
 use super::sandbox;
-use super::wire::{Counted, Down, Event, INTERFACES, Knocked, Setup, VERSION};
+use super::wire::{Counted, Down, Event, INTERFACES, Knocked, Sealed, Setup, Unusable, VERSION};
 use super::{clock, flush};
 use crate::capture::{Filter, Live};
+use crate::config::{Carrier, Port, Protocol};
+use crate::knock::spa::{Keys, Word};
 use crate::knock::{Kind, Knocks, Outcome};
-use crate::packet;
+use crate::packet::{self, Arrival, What};
+use crate::spa;
 use crate::time::Time;
 
 /// Frames taken from one interface before the others and the monitor have their turn.
@@ -64,6 +67,7 @@ struct Listener {
     ours: HashSet<IpAddr>,
     captures: Vec<Option<Live>>,
     knocks: Knocks,
+    keys: Keys,
     outcomes: Vec<Outcome>,
     draining: bool,
     /// Since when it has been leaving, while it still hears what came before.
@@ -93,16 +97,15 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
     let (low, high) = secret.split_at(8);
     let half = |b: &[u8]| b.iter().fold(0, |n, b| n << 8 | u64::from(*b));
-    let knocks = Knocks::new(
+    let mut knocks = Knocks::new(
         setup.watches.clone(),
         &setup.avoid,
         [half(low), half(high)],
         setup.attempts,
     );
-    let filter = Filter {
-        ports: knocks.ports(),
-        flags: knocks.common_flags(),
-    };
+    knocks.hear_pings(setup.pings.clone());
+    let keys = Keys::new(setup.keys.clone());
+    let filter = filter(&knocks, &keys);
 
     let mut captures = Vec::new();
     let mut open = 0u64;
@@ -153,6 +156,7 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
         ours,
         captures,
         knocks,
+        keys,
         outcomes: Vec::new(),
         draining: false,
         leaving: None,
@@ -164,6 +168,29 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
         told_since: clock::now(),
     }
     .serve()
+}
+
+/// What must reach us.
+fn filter(knocks: &Knocks, keys: &Keys) -> Filter {
+    let mut filter = Filter {
+        ports: knocks.ports(),
+        flags: knocks.common_flags(),
+        echo: knocks.echo_payload() > 0,
+        payload: knocks.echo_payload(),
+    };
+    for carrier in keys.carriers() {
+        match carrier {
+            Carrier::Icmp => filter.echo = true,
+            Carrier::Udp(number) => filter.ports.push(Port {
+                protocol: Protocol::Udp,
+                number,
+            }),
+        }
+        filter.payload = filter.payload.max(spa::LONGEST);
+    }
+    filter.ports.sort_unstable();
+    filter.ports.dedup();
+    filter
 }
 
 /// Waits for more from the monitor.
@@ -266,6 +293,7 @@ impl Listener {
             return false;
         };
         let link = live.link();
+        let wall = u64::try_from(clock::wall(now).as_second()).unwrap_or(0);
         self.knocks.hear_at(n);
         for _ in 0..TURN {
             let arrival = match live.next_frame() {
@@ -284,7 +312,15 @@ impl Listener {
             if let Some(arrival) = arrival {
                 let ours = std::mem::take(&mut self.ours);
                 self.advance(|knocks, out| knocks.arrive(&arrival, |a| ours.contains(&a), out));
+                // One that leaves has a successor, who hears it.
+                let word = match ours.contains(&arrival.destination) && !self.draining {
+                    true => self.unseal(&arrival, wall),
+                    false => None,
+                };
                 self.ours = ours;
+                if let Some(word) = word {
+                    self.tell_word(word, &arrival);
+                }
             }
         }
         self.captures[n] = Some(live);
@@ -312,14 +348,14 @@ impl Listener {
         }
         let events: Vec<Event> = self
             .knocks
-            .watches(outcome)
+            .concerned(outcome)
             .take(most)
-            .map(|watch| {
+            .map(|knock| {
                 make(Knocked {
                     generation: self.setup.generation,
-                    door: watch.door,
-                    knock: watch.knock,
-                    line: watch.line,
+                    door: knock.door,
+                    knock: knock.knock,
+                    line: knock.line,
                     stage: outcome.stage,
                     address: outcome.source,
                 })
@@ -327,6 +363,39 @@ impl Listener {
             .collect();
         for event in events {
             self.send(event, waiting);
+        }
+    }
+
+    /// What a packet's key has to say of it, if it has one.
+    fn unseal(&mut self, arrival: &Arrival<'_>, wall: u64) -> Option<Word> {
+        let (carrier, payload) = match arrival.what {
+            What::Udp { port, payload } => (Carrier::Udp(port), payload),
+            What::Echo { payload } => (Carrier::Icmp, payload),
+            What::Tcp { .. } => return None,
+        };
+        let times = (arrival.time, wall);
+        let at = self.knocks.at();
+        self.keys
+            .arrive(times, at, carrier, arrival.source, payload)
+    }
+
+    fn tell_word(&mut self, word: Word, arrival: &Arrival<'_>) {
+        let generation = self.setup.generation;
+        match word {
+            Word::Authorized(is) => {
+                let event = Event::Authorized(Sealed { generation, is });
+                self.send(event, WAITING_GRANTS);
+            }
+            Word::Refused { key, why } if self.may_tell(arrival.time) => {
+                let event = Event::Refused(Unusable {
+                    generation,
+                    key,
+                    source: arrival.source,
+                    why,
+                });
+                self.send(event, WAITING_LOG);
+            }
+            Word::Refused { .. } => {}
         }
     }
 
@@ -362,5 +431,8 @@ impl Listener {
         };
         self.counted_at = now;
         self.send(Event::Counted(self.counted), WAITING_LOG);
+        if !self.setup.keys.is_empty() {
+            self.send(Event::CountedSpa(self.keys.counters()), WAITING_LOG);
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod recovery;
 pub mod sandbox;
 pub mod server;
 pub mod spawn;
+pub mod spent;
 pub mod state;
 pub mod supervise;
 pub mod trial;

@@ -22,6 +22,8 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 pub const JOURNAL: &str = "journal";
 /// The listener's root directory in the state directory, where the system has none.
 pub const EMPTY: &str = "empty";
+/// The file of [`super::spent`] in the state directory.
+pub const SPENT: &str = "spent";
 /// The file of [`super::trial`] in the state directory.
 pub const TRIAL: &str = "trial";
 

@@ -6,10 +6,11 @@
 //! leaves unsaid or does keeps the monitor waiting, and what is kept for one is bounded.
 
 mod ending;
+mod figures;
 
 use std::collections::HashSet;
 use std::io::{self, Read};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
@@ -18,11 +19,12 @@ use std::time::Duration;
 use super::flush;
 use super::sandbox::Layers;
 use super::spawn::Executable;
-use super::wire::{Counted, Down, EVENT, Event, INTERFACES, Setup, VERSION, trouble_text};
+use super::wire::{Down, EVENT, Event, INTERFACES, Sealed, Setup, Unusable, VERSION, trouble_text};
 use crate::config::Confine;
-use crate::knock::Counters;
+use crate::knock::spa::Refused;
 use crate::time::Time;
 use ending::Ending;
+pub use figures::Figures;
 
 /// A listener that is not ready by then has failed.
 const READY_IN: Duration = Duration::from_secs(10);
@@ -40,10 +42,11 @@ struct Listener {
     child: Child,
     socket: UnixStream,
     generation: u32,
-    /// The names of the doors of its generation, by place.
-    doors: Vec<String>,
+    names: Names,
     /// Door, knock and line of what it was given to watch for.
     knocks: HashSet<(u16, u16, u32)>,
+    /// The doors of each key that it was given, by place.
+    keys: Vec<Vec<u16>>,
     interfaces: Vec<String>,
     tell_all: bool,
     from: Vec<u8>,
@@ -61,7 +64,16 @@ struct Listener {
     leave_by: Option<Time>,
     /// Bit N: interface N is captured.
     listening: u64,
-    counted: Counted,
+    figures: Figures,
+}
+
+/// The names of one generation, by place.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Of its doors.
+    pub doors: Vec<String>,
+    /// Of its keys.
+    pub keys: Vec<String>,
 }
 
 /// What the monitor learns.
@@ -69,6 +81,17 @@ struct Listener {
 pub enum News {
     /// An event that names a door, with the generation's name for that door.
     Knocked(Event, String),
+    /// A packet of a key's was right.
+    Authorized {
+        /// What it is good for; the key's and the doors' places are the generation's.
+        sealed: Sealed,
+        /// That generation's name of the key.
+        key: String,
+        /// And of the doors that open.
+        doors: Vec<String>,
+    },
+    /// A packet of the key of this name was not, and came from there.
+    Refused(String, IpAddr, Refused),
     /// This generation is in charge now.
     InCharge(u32),
     /// Why something cannot be listened to.
@@ -94,7 +117,7 @@ pub struct Listeners {
     /// Started again after a death, since the monitor's start.
     pub restarts: u64,
     /// Counted by listeners that are gone.
-    before: Counted,
+    before: Figures,
 }
 
 impl Listeners {
@@ -109,12 +132,12 @@ impl Listeners {
             again: None,
             pause: Duration::ZERO,
             restarts: 0,
-            before: Counted::default(),
+            before: Figures::default(),
         }
     }
 
     /// Starts a listener that will take over. One that was on its way to do so is given up.
-    pub fn start(&mut self, setup: Setup, doors: Vec<String>, now: Time, news: &mut Vec<News>) {
+    pub fn start(&mut self, setup: Setup, names: Names, now: Time, news: &mut Vec<News>) {
         if let Some(given_up) = self.next.take() {
             self.bury(given_up, now);
         }
@@ -132,9 +155,13 @@ impl Listeners {
             child,
             socket,
             generation: setup.generation,
-            doors,
+            names,
             knocks: (setup.watches.iter())
                 .map(|w| (w.door, w.knock, w.line))
+                .chain(setup.pings.iter().map(|p| (p.door, p.knock, 0)))
+                .collect(),
+            keys: (setup.keys.iter())
+                .map(|key| key.doors.iter().map(|door| door.door).collect())
                 .collect(),
             interfaces: setup.interfaces.clone(),
             tell_all: setup.tell_all,
@@ -149,7 +176,7 @@ impl Listeners {
             troubles: 0,
             leave_by: None,
             listening: 0,
-            counted: Counted::default(),
+            figures: Figures::default(),
         };
         let told = listener.socket.set_nonblocking(true);
         match told.and_then(|()| listener.tell(&Down::Setup(Box::new(setup)))) {
@@ -269,17 +296,7 @@ impl Listeners {
     }
 
     fn bury(&mut self, listener: Listener, now: Time) {
-        let gone = Counters {
-            held: 0,
-            ..listener.counted.attempts
-        };
-        self.before = sum(
-            self.before,
-            Counted {
-                attempts: gone,
-                ..listener.counted
-            },
-        );
+        self.before = self.before.and(listener.figures.of_the_gone());
         // Where root may not send signals to other users (CAP_KILL) it leaves by itself.
         let _ = listener.socket.shutdown(Shutdown::Both);
         self.ending.end(listener.child, now);
@@ -320,9 +337,9 @@ impl Listeners {
     }
 
     /// What all listeners have counted.
-    pub fn counted(&self) -> Counted {
+    pub fn figures(&self) -> Figures {
         self.all()
-            .fold(self.before, |all, listener| sum(all, listener.counted))
+            .fold(self.before, |all, listener| all.and(listener.figures))
     }
 
     /// Ends them all.
@@ -335,23 +352,6 @@ impl Listeners {
             self.bury(listener, Time(0));
         }
         self.ending.wait();
-    }
-}
-
-/// A listener may say any figures.
-fn sum(a: Counted, b: Counted) -> Counted {
-    let (of_a, of_b) = (a.attempts, b.attempts);
-    Counted {
-        packets: a.packets.saturating_add(b.packets),
-        dropped: a.dropped.saturating_add(b.dropped),
-        attempts: Counters {
-            held: of_a.held.saturating_add(of_b.held),
-            evicted: of_a.evicted.saturating_add(of_b.evicted),
-            trapped: of_a.trapped.saturating_add(of_b.trapped),
-            failed: of_a.failed.saturating_add(of_b.failed),
-            timed_out: of_a.timed_out.saturating_add(of_b.timed_out),
-            ..of_a
-        },
     }
 }
 
@@ -480,7 +480,7 @@ impl Listener {
                 if !matches!(event, Event::Grant(_)) && !self.tell_all {
                     return Err("it told what it was not asked for".into());
                 }
-                let door = self.doors.get(usize::from(k.door));
+                let door = self.names.doors.get(usize::from(k.door));
                 let Some(door) = door.filter(|_| k.generation == self.generation) else {
                     return Err("it named a door that it was not given".into());
                 };
@@ -489,11 +489,47 @@ impl Listener {
                 }
                 news.push(News::Knocked(event, door.clone()));
             }
-            Event::Counted(counted) => self.counted = counted,
+            Event::Authorized(sealed) => news.push(self.authorized(sealed)?),
+            Event::Refused(Unusable {
+                generation,
+                key,
+                source,
+                why,
+            }) => {
+                let name = self.names.keys.get(usize::from(key));
+                let name = name.filter(|_| generation == self.generation);
+                let name = name.ok_or("it named a key that it was not given")?;
+                news.push(News::Refused(name.clone(), source, why));
+            }
+            Event::Counted(counted) => self.figures.counted = counted,
+            Event::CountedSpa(spa) => self.figures.spa = spa,
             Event::Drained if self.leave_by.is_some() => return Ok(true),
             Event::Drained => return Err("it drained unasked".into()),
         }
         Ok(false)
+    }
+
+    /// A packet that it says a key has authorized: by the names of what it was given.
+    fn authorized(&self, sealed: Sealed) -> Result<News, String> {
+        let given = self.keys.get(usize::from(sealed.is.key));
+        let name = self.names.keys.get(usize::from(sealed.is.key));
+        let (Some(given), Some(key)) = (given, name) else {
+            return Err("it named a key that it was not given".into());
+        };
+        let mask = sealed.is.doors;
+        let beyond = u32::try_from(given.len())
+            .ok()
+            .and_then(|n| mask.checked_shr(n));
+        if sealed.generation != self.generation || mask == 0 || beyond.is_some_and(|b| b != 0) {
+            return Err("it named a door that the key does not open".into());
+        }
+        let opened = (0..).zip(given).filter(|(bit, _)| mask >> bit & 1 == 1);
+        let doors = opened.filter_map(|(_, &door)| self.names.doors.get(usize::from(door)));
+        Ok(News::Authorized {
+            sealed,
+            key: key.clone(),
+            doors: doors.cloned().collect(),
+        })
     }
 }
 

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::sandbox::Layers;
 use crate::config::{Confine, Port};
-use crate::knock::{Counters, Watch};
+use crate::knock::spa::{self, Authorized, KeyWatch, Refused};
+use crate::knock::{Counters, PingWatch, Watch};
 
 /// Goes up with every change of anything in this file or in what it carries.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The size of an event in bytes.
 pub const EVENT: usize = 64;
@@ -42,6 +43,10 @@ pub struct Setup {
     pub interfaces: Vec<String>,
     /// What to watch for.
     pub watches: Vec<Watch>,
+    /// Pings to listen to.
+    pub pings: Vec<PingWatch>,
+    /// Keys whose packets to listen to.
+    pub keys: Vec<KeyWatch>,
     /// Ports that are no traps: doors open them.
     pub avoid: Vec<Port>,
     /// Our addresses.
@@ -75,6 +80,28 @@ pub struct Knocked {
     pub stage: u8,
     /// Whose.
     pub address: IpAddr,
+}
+
+/// A packet that a key has authorized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The configuration that the key's and the doors' places refer to.
+    pub generation: u32,
+    /// What it is good for.
+    pub is: Authorized,
+}
+
+/// A packet of a key that is good for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// The configuration that the key's place refers to.
+    pub generation: u32,
+    /// The key.
+    pub key: u16,
+    /// Where it came from.
+    pub source: IpAddr,
+    /// Why.
+    pub why: Refused,
 }
 
 /// What the kernel and the table of attempts counted since the listener started.
@@ -115,8 +142,14 @@ pub enum Event {
     Timeout(Knocked),
     /// A wrong step or a trap ended an attempt.
     Fail(Knocked),
+    /// A packet of a key's was right.
+    Authorized(Sealed),
+    /// A packet of a key's was not, though its key is right: for the log.
+    Refused(Unusable),
     /// Figures.
     Counted(Counted),
+    /// Figures of single packets.
+    CountedSpa(spa::Counters),
     /// After [`Down::Drain`]: no attempt is under way any more.
     Drained,
 }
@@ -171,6 +204,36 @@ impl Event {
                 }
             }
             Event::Drained => b[0] = 10,
+            Event::Authorized(Sealed { generation, is }) => {
+                b[0] = 12;
+                b[2..4].copy_from_slice(&is.key.to_be_bytes());
+                b[4..8].copy_from_slice(&generation.to_be_bytes());
+                b[8..12].copy_from_slice(&is.doors.to_be_bytes());
+                b[12..16].copy_from_slice(&is.lasts.to_be_bytes());
+                put_address(&mut b, is.address);
+                b[32..48].copy_from_slice(&is.proof);
+                b[48..56].copy_from_slice(&is.at.to_be_bytes());
+            }
+            Event::Refused(unusable) => {
+                b[0] = 13;
+                b[2..4].copy_from_slice(&unusable.key.to_be_bytes());
+                b[4..8].copy_from_slice(&unusable.generation.to_be_bytes());
+                put_address(&mut b, unusable.source);
+                b[32] = match unusable.why {
+                    Refused::Malformed => 0,
+                    Refused::Stale => 1,
+                    Refused::Address => 2,
+                    Refused::Ports => 3,
+                };
+            }
+            Event::CountedSpa(c) => {
+                b[0] = 14;
+                let refused = [c.malformed, c.stale, c.address, c.ports];
+                let all = [c.shapeless, c.over_budget, c.unauthenticated];
+                for (n, value) in all.into_iter().chain(refused).enumerate() {
+                    b[8 + 8 * n..16 + 8 * n].copy_from_slice(&value.to_be_bytes());
+                }
+            }
         }
         b
     }
@@ -209,6 +272,39 @@ impl Event {
             }),
             10 => Event::Drained,
             11 => Event::Confined(Layers(u32_at(4))),
+            12 => Event::Authorized(Sealed {
+                generation: u32_at(4),
+                is: Authorized {
+                    key: u16::from_be_bytes([b[2], b[3]]),
+                    doors: u32_at(8),
+                    lasts: u32_at(12),
+                    address: address(b)?,
+                    proof: b[32..48].try_into().ok()?,
+                    at: u64_at(48),
+                },
+            }),
+            13 => Event::Refused(Unusable {
+                generation: u32_at(4),
+                key: u16::from_be_bytes([b[2], b[3]]),
+                source: address(b)?,
+                why: match b[32] {
+                    0 => Refused::Malformed,
+                    1 => Refused::Stale,
+                    2 => Refused::Address,
+                    3 => Refused::Ports,
+                    _ => return None,
+                },
+            }),
+            14 => Event::CountedSpa(spa::Counters {
+                shapeless: u64_at(8),
+                over_budget: u64_at(16),
+                unauthenticated: u64_at(24),
+                malformed: u64_at(32),
+                stale: u64_at(40),
+                address: u64_at(48),
+                ports: u64_at(56),
+                ..spa::Counters::default()
+            }),
             _ => return None,
         };
         // Every byte counts: what does not come out the same was never sent by us.
@@ -245,34 +341,47 @@ pub fn trouble_text(text: &[u8; EVENT - 2]) -> String {
 
 fn knocked(b: &mut [u8; EVENT], kind: u8, k: &Knocked) {
     b[0] = kind;
-    b[1] = if k.address.is_ipv4() { 4 } else { 6 };
     b[2] = k.stage;
     b[4..8].copy_from_slice(&k.generation.to_be_bytes());
     b[8..10].copy_from_slice(&k.door.to_be_bytes());
     b[10..12].copy_from_slice(&k.knock.to_be_bytes());
     b[12..16].copy_from_slice(&k.line.to_be_bytes());
-    match k.address {
-        IpAddr::V4(a) => b[16..20].copy_from_slice(&a.octets()),
-        IpAddr::V6(a) => b[16..32].copy_from_slice(&a.octets()),
+    put_address(b, k.address);
+}
+
+/// An address in the place that all events have it in.
+fn put_address(b: &mut [u8; EVENT], address: IpAddr) {
+    match address {
+        IpAddr::V4(a) => {
+            b[1] = 4;
+            b[16..20].copy_from_slice(&a.octets());
+        }
+        IpAddr::V6(a) => {
+            b[1] = 6;
+            b[16..32].copy_from_slice(&a.octets());
+        }
+    }
+}
+
+fn address(b: &[u8; EVENT]) -> Option<IpAddr> {
+    match b[1] {
+        4 => Some(IpAddr::from([b[16], b[17], b[18], b[19]])),
+        6 => {
+            let octets: [u8; 16] = b[16..32].try_into().ok()?;
+            Some(IpAddr::V6(Ipv6Addr::from(octets)))
+        }
+        _ => None,
     }
 }
 
 fn door_event(b: &[u8; EVENT]) -> Option<Knocked> {
-    let address = match b[1] {
-        4 => IpAddr::from([b[16], b[17], b[18], b[19]]),
-        6 => {
-            let octets: [u8; 16] = b[16..32].try_into().ok()?;
-            IpAddr::V6(Ipv6Addr::from(octets))
-        }
-        _ => return None,
-    };
     Some(Knocked {
         generation: u32::from_be_bytes([b[4], b[5], b[6], b[7]]),
         door: u16::from_be_bytes([b[8], b[9]]),
         knock: u16::from_be_bytes([b[10], b[11]]),
         line: u32::from_be_bytes([b[12], b[13], b[14], b[15]]),
         stage: b[2],
-        address,
+        address: address(b)?,
     })
 }
 

@@ -8,6 +8,7 @@ fn entry(door: &str, last: u8, until: u64) -> Entry {
         address: IpAddr::from([192, 0, 2, last]).into(),
         since: 1,
         until,
+        key: None,
         done: false,
         stop: None,
     }
@@ -47,6 +48,7 @@ fn example(path: &Path) -> Vec<Entry> {
                 door,
                 address,
                 until: 90,
+                key: None,
             },
         ])
         .unwrap();
@@ -121,6 +123,7 @@ fn in_force(lines: &[Record]) -> Vec<(String, Network, u64)> {
                 door,
                 address,
                 until,
+                ..
             } => {
                 for lease in all.iter_mut().filter(|l| (&l.0, l.1) == (&door, address)) {
                     lease.2 = until;

@@ -14,6 +14,8 @@
 //!   counts. Attempts whose time is up are gone before a packet is looked at.
 //! - Where some sequences end and others go on, the grant is given and the attempt goes on.
 //!
+//! A ping ([`ping`]) is whole in one packet: there is no attempt that anybody could spoil.
+//!
 //! Work per packet does not depend on how many attempts, doors or leases there are: a table of
 //! ports tells whether it concerns anybody, a hash of the source leads to the few places that
 //! its attempts can be in.
@@ -30,10 +32,14 @@ use crate::config::{Port, TcpFlags};
 use crate::packet::{Arrival, What};
 use crate::time::Time;
 
+pub use ping::PingWatch;
+use ping::Pings;
 use sequence::{Member, Packet, Sequences};
 use table::{Room, Source, Table, WAYS};
 
+pub mod ping;
 mod sequence;
+pub mod spa;
 mod sweep;
 mod table;
 #[cfg(test)]
@@ -98,8 +104,19 @@ pub struct Outcome {
     /// Where the attempt stands: [`Knocks::watches`] tells which sequences that concerns. The
     /// same for the same sequences, whatever secret and capacity.
     pub node: u32,
-    /// Steps taken rightly so far.
+    /// Steps taken rightly so far; 0 for a ping.
     pub stage: u8,
+}
+
+/// What a grant or an attempt concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concerned {
+    /// The door, by its place in the configuration.
+    pub door: u16,
+    /// Which of the door's knocks, by its place.
+    pub knock: u16,
+    /// The line of a one-time list; 0 where there is none.
+    pub line: u32,
 }
 
 /// See [`Outcome`].
@@ -118,7 +135,9 @@ pub enum Kind {
 /// All sequences of all doors, and the attempts at them.
 pub struct Knocks {
     sequences: Sequences,
+    pings: Pings,
     table: Table,
+    secret: [u64; 2],
     /// The latest time seen.
     now: Time,
     /// Whether new attempts may begin.
@@ -180,6 +199,8 @@ impl Knocks {
         let sequences = Sequences::new(watches, avoid);
         Knocks {
             table: Table::new(secret, capacity, &sequences.timeouts),
+            pings: Pings::default(),
+            secret,
             sequences,
             now: Time::default(),
             admitting: true,
@@ -188,10 +209,20 @@ impl Knocks {
         }
     }
 
+    /// Listens to pings as well, to these and no others.
+    pub fn hear_pings(&mut self, watches: Vec<PingWatch>) {
+        self.pings = Pings::new(watches, self.secret);
+    }
+
     /// From now on packets come from the interface of this number, 0 to 63. Before that is said
     /// they come from anywhere.
     pub fn hear_at(&mut self, interface: usize) {
         self.at = 1 << (interface & 63);
+    }
+
+    /// The bit of the interface that packets come from now.
+    pub fn at(&self) -> u64 {
+        self.at
     }
 
     /// From now on only the attempts that have begun go on: others are begun elsewhere.
@@ -204,14 +235,15 @@ impl Knocks {
     /// A packet whose time is before the latest seen is taken to be of that time.
     pub fn arrive(
         &mut self,
-        arrival: &Arrival,
+        arrival: &Arrival<'_>,
         ours: impl Fn(IpAddr) -> bool,
         mut out: impl FnMut(Outcome),
     ) {
         self.expire(arrival.time, &mut out);
         let (key, flags) = match arrival.what {
             What::Tcp { port, flags } => (u32::from(port), Some(flags)),
-            What::Udp { port } => (u32::from(port) | 1 << 16, None),
+            What::Udp { port, .. } => (u32::from(port) | 1 << 16, None),
+            What::Echo { payload } => return self.ping(arrival, payload, ours, &mut out),
         };
         if !self.sequences.concerns(key) || !can_knock(arrival.source) {
             return;
@@ -265,6 +297,34 @@ impl Knocks {
                     .insert(place, &source, root, self.queue_of(root), now);
                 self.tell(root, Kind::Stage, arrival.source, &mut out);
             }
+        }
+    }
+
+    /// An echo request: the doors that its payload opens.
+    fn ping(
+        &mut self,
+        arrival: &Arrival<'_>,
+        payload: &[u8],
+        ours: impl Fn(IpAddr) -> bool,
+        out: &mut impl FnMut(Outcome),
+    ) {
+        if self.pings.is_empty() || !self.admitting || !can_knock(arrival.source) {
+            return;
+        }
+        let to_us = ours(arrival.destination);
+        let met = self.pings.met_by(payload, |watch| {
+            let for_it = watch.target.map_or(to_us, |t| t == arrival.destination);
+            for_it && watch.on & self.at != 0
+        });
+        for at in met {
+            self.counters.granted += 1;
+            out(Outcome {
+                time: self.now,
+                source: arrival.source,
+                kind: Kind::Grant,
+                node: PING | at as u32,
+                stage: 0,
+            });
         }
     }
 
@@ -385,7 +445,7 @@ impl Knocks {
     }
 
     /// The sequences that the attempt at `outcome.node` concerns, in configuration order: for
-    /// a grant those that end there, else all that lie behind it.
+    /// a grant those that end there, else all that lie behind it. None for a ping.
     pub fn watches(&self, outcome: &Outcome) -> impl Iterator<Item = &Watch> {
         let places = match (self.sequences.node(outcome.node), outcome.kind) {
             (None, _) => &[],
@@ -395,6 +455,22 @@ impl Knocks {
         places
             .iter()
             .map(|&place| &self.sequences.watches[place as usize])
+    }
+
+    /// The knocks that an outcome concerns, sequences as [`Knocks::watches`] has them.
+    pub fn concerned(&self, outcome: &Outcome) -> impl Iterator<Item = Concerned> {
+        let place = outcome.node ^ PING;
+        let ping = self.pings.get(place as usize).map(|ping| Concerned {
+            door: ping.door,
+            knock: ping.knock,
+            line: 0,
+        });
+        let sequences = self.watches(outcome).map(|watch| Concerned {
+            door: watch.door,
+            knock: watch.knock,
+            line: watch.line,
+        });
+        ping.into_iter().chain(sequences)
     }
 
     /// The sequences that are not listened to: without steps, with more than [`MAX_STEPS`], or
@@ -413,6 +489,11 @@ impl Knocks {
         sweep::swept(&self.sequences)
             .into_iter()
             .map(|(place, sweep)| (&self.sequences.watches[place as usize], sweep))
+    }
+
+    /// How many bytes of echo requests' payloads matter; 0: no ping opens anything.
+    pub fn echo_payload(&self) -> usize {
+        self.pings.payload()
     }
 
     /// Every port that must reach us: steps and traps, sorted, each once.
@@ -443,6 +524,10 @@ impl fmt::Debug for Knocks {
             .finish_non_exhaustive()
     }
 }
+
+/// The bit of [`Outcome::node`] that says that it is a ping's place. There are no so many nodes
+/// of sequences: a configuration has a million of steps at most.
+const PING: u32 = 1 << 31;
 
 /// Whether a plain sweep of all ports opens a sequence of these steps however it is protected,
 /// and which. What else is configured can take the room for traps: [`Knocks::swept`] tells of

@@ -28,6 +28,7 @@ pub const DATAGRAM: Transport = Transport::Udp {
     port: 2912,
     payload: 1,
 };
+pub const ECHO: Transport = Transport::Echo { payload: 3 };
 
 /// A frame to be: `bytes` writes it, `arrival` says what must be read from it.
 #[derive(Clone, Debug)]
@@ -81,6 +82,34 @@ pub enum Transport {
         port: u16,
         payload: usize,
     },
+    /// An echo request.
+    Echo {
+        payload: usize,
+    },
+}
+
+/// An arrival without what it carries, and that.
+pub type Apart = (Arrival<'static>, Vec<u8>);
+
+pub fn apart(arrival: Arrival<'_>) -> Apart {
+    let (what, payload) = match arrival.what {
+        What::Tcp { port, flags } => (What::Tcp { port, flags }, &[][..]),
+        What::Udp { port, payload } => (What::Udp { port, payload: &[] }, payload),
+        What::Echo { payload } => (What::Echo { payload: &[] }, payload),
+    };
+    let Arrival {
+        time,
+        source,
+        destination,
+        ..
+    } = arrival;
+    let head = Arrival {
+        time,
+        source,
+        destination,
+        what,
+    };
+    (head, payload.to_vec())
 }
 
 impl Extension {
@@ -122,13 +151,24 @@ impl Transport {
     pub fn port(self) -> u16 {
         match self {
             Transport::Tcp { port, .. } | Transport::Udp { port, .. } => port,
+            Transport::Echo { .. } => 0,
         }
     }
 
-    fn number(self) -> u8 {
+    fn number(self, v4: bool) -> u8 {
         match self {
             Transport::Tcp { .. } => 6,
             Transport::Udp { .. } => 17,
+            Transport::Echo { .. } if v4 => 1,
+            Transport::Echo { .. } => 58,
+        }
+    }
+
+    /// How many bytes there are behind its header.
+    fn payload(self) -> usize {
+        match self {
+            Transport::Tcp { .. } => 0,
+            Transport::Udp { payload, .. } | Transport::Echo { payload } => payload,
         }
     }
 
@@ -137,12 +177,15 @@ impl Transport {
         match self {
             Transport::Tcp { .. } => 14,
             Transport::Udp { .. } => 6,
+            Transport::Echo { .. } => 8,
         }
     }
 
-    fn write(self, out: &mut Vec<u8>) {
-        out.extend(40000u16.to_be_bytes());
-        out.extend(self.port().to_be_bytes());
+    fn write(self, v4: bool, out: &mut Vec<u8>) {
+        if !matches!(self, Transport::Echo { .. }) {
+            out.extend(40000u16.to_be_bytes());
+            out.extend(self.port().to_be_bytes());
+        }
         match self {
             Transport::Tcp { flags, options, .. } => {
                 out.extend([0; 8]);
@@ -153,6 +196,10 @@ impl Transport {
                 out.extend((8 + payload as u16).to_be_bytes());
                 out.extend([0, 0]);
                 out.resize(out.len() + payload, 0x55);
+            }
+            Transport::Echo { payload } => {
+                out.extend([if v4 { 8 } else { 128 }, 0, 0, 0, 0x12, 0x34, 0, 1]);
+                out.extend((0..payload).map(|n| n as u8));
             }
         }
     }
@@ -238,34 +285,49 @@ impl Frame {
             Network::V4 { options, fragment } => {
                 out.extend([0x45 + *options as u8, 0, 0, 0, 0x12, 0x34]);
                 out.extend(fragment.to_be_bytes());
-                out.extend([64, self.transport.number(), 0, 0]);
+                out.extend([64, self.transport.number(true), 0, 0]);
                 out.extend(V4.0.octets());
                 out.extend(V4.1.octets());
                 out.resize(out.len() + 4 * options, 1);
-                self.transport.write(out);
+                self.transport.write(true, out);
                 let len = (out.len() - start) as u16;
                 out[start + 2..start + 4].copy_from_slice(&len.to_be_bytes());
             }
             Network::V6 { class, extensions } => {
                 let mut numbers: Vec<u8> = extensions.iter().map(|e| e.number()).collect();
-                numbers.push(self.transport.number());
+                numbers.push(self.transport.number(false));
                 out.extend([0x60 | class >> 4, class << 4, 0, 1, 0, 0, numbers[0], 64]);
                 out.extend(V6.0.octets());
                 out.extend(V6.1.octets());
                 for (extension, next) in extensions.iter().zip(&numbers[1..]) {
                     extension.write(*next, out);
                 }
-                self.transport.write(out);
+                self.transport.write(false, out);
                 let len = (out.len() - start - 40) as u16;
                 out[start + 4..start + 6].copy_from_slice(&len.to_be_bytes());
             }
         }
     }
 
-    /// The length of TCP or UDP, header and all.
+    fn is_v4(&self) -> bool {
+        matches!(self.network, Network::V4 { .. })
+    }
+
+    /// Whether more fragments follow.
+    pub fn goes_on(&self) -> bool {
+        match &self.network {
+            Network::V4 { fragment, .. } => fragment & 0x2000 != 0,
+            Network::V6 { extensions, .. } => {
+                let more = |e: &Extension| matches!(e, Extension::Fragment { more: true, .. });
+                extensions.iter().any(more)
+            }
+        }
+    }
+
+    /// The length of what IP carries, header and all.
     pub fn transport_len(&self) -> usize {
         let mut out = Vec::new();
-        self.transport.write(&mut out);
+        self.transport.write(self.is_v4(), &mut out);
         out.len()
     }
 
@@ -274,20 +336,42 @@ impl Frame {
         self.bytes().len() - self.padding - self.transport_len() + self.transport.needed()
     }
 
-    pub fn arrival(&self) -> Arrival {
+    /// What must be read from it, cut to a length.
+    pub fn cut(&self, to: usize) -> Option<Apart> {
+        if to < self.needed() {
+            return None;
+        }
+        let (head, mut payload) = self.arrival()?;
+        let header = self.bytes().len() - self.padding - self.transport.payload();
+        payload.truncate(to.saturating_sub(header));
+        Some((head, payload))
+    }
+
+    /// What must be read from it: nothing if it is a part of an echo request.
+    pub fn arrival(&self) -> Option<Apart> {
         let (source, destination): (IpAddr, IpAddr) = match self.network {
             Network::V4 { .. } => (V4.0.into(), V4.1.into()),
             Network::V6 { .. } => (V6.0.into(), V6.1.into()),
         };
-        Arrival {
+        let what = match self.transport {
+            Transport::Tcp { port, flags, .. } => What::Tcp { port, flags },
+            Transport::Udp { port, .. } => What::Udp { port, payload: &[] },
+            Transport::Echo { .. } if self.goes_on() => return None,
+            Transport::Echo { .. } => What::Echo { payload: &[] },
+        };
+        let mut out = Vec::new();
+        self.transport.write(self.is_v4(), &mut out);
+        let payload = match self.goes_on() {
+            true => Vec::new(),
+            false => out.split_off(out.len() - self.transport.payload()),
+        };
+        let head = Arrival {
             time: TIME,
             source,
             destination,
-            what: match self.transport {
-                Transport::Tcp { port, flags, .. } => What::Tcp { port, flags },
-                Transport::Udp { port, .. } => What::Udp { port },
-            },
-        }
+            what,
+        };
+        Some((head, payload))
     }
 }
 
@@ -317,7 +401,7 @@ pub fn every_kind() -> Vec<Frame> {
     ];
     let mut all = Vec::new();
     for link in LINKS {
-        for transport in [SYN, DATAGRAM] {
+        for transport in [SYN, DATAGRAM, ECHO] {
             let mut kinds = vec![
                 Frame::v4(link, transport),
                 Frame::v6(link, &[], transport),
@@ -343,7 +427,7 @@ pub fn every_kind() -> Vec<Frame> {
     all
 }
 
-/// Every frame that is an arrival: of any link type, with tags, options and extension headers.
+/// Every frame that is an arrival, but for fragments of echo requests: of any link type, with tags, options and extension headers.
 /// Null frames have the address family as this system writes it.
 pub fn frames(
     links: &'static [Link],
@@ -390,7 +474,7 @@ fn extensions() -> impl Strategy<Value = Vec<Extension>> {
     })
 }
 
-/// TCP and UDP to ports that `port` gives.
+/// TCP and UDP to ports that are given, and echo requests.
 pub fn transports(
     tcp: impl Strategy<Value = u16> + 'static,
     udp: impl Strategy<Value = u16> + 'static,
@@ -403,5 +487,6 @@ pub fn transports(
             options
         }),
         (udp, 0..64usize).prop_map(|(port, payload)| Transport::Udp { port, payload }),
+        (0..64usize).prop_map(|payload| Transport::Echo { payload }),
     ]
 }

@@ -1,4 +1,5 @@
-//! A frame -> an [`Arrival`]: link, IP and transport headers, and nothing behind them.
+//! A frame -> an [`Arrival`]: link, IP and transport headers. What a datagram or an echo request
+//! carries is passed on as it is.
 
 #![forbid(unsafe_code)]
 
@@ -53,7 +54,7 @@ impl Link {
 
 /// One packet that could be part of a knock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct Arrival<'f> {
     /// When it was captured.
     pub time: Time,
     /// The sender, as the packet says.
@@ -61,12 +62,12 @@ pub struct Arrival {
     /// The address it was sent to.
     pub destination: IpAddr,
     /// What it carries.
-    pub what: What,
+    pub what: What<'f>,
 }
 
 /// The transport part of an [`Arrival`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum What<'f> {
     /// A TCP segment: destination port and the flag byte (RFC 9293, 3.1: FIN is bit 0).
     Tcp {
         /// Destination port.
@@ -78,6 +79,13 @@ pub enum What {
     Udp {
         /// Destination port.
         port: u16,
+        /// What it carries, as much as was captured; nothing if more fragments follow.
+        payload: &'f [u8],
+    },
+    /// An ICMP or ICMPv6 echo request, no fragment.
+    Echo {
+        /// What follows its sequence number, as much as was captured.
+        payload: &'f [u8],
     },
 }
 
@@ -85,13 +93,13 @@ pub enum What {
 /// protocols, fragments but the first, headers cut short or inconsistent.
 ///
 /// The frame may have been cut at any length by the capture; it must hold a TCP header up to its
-/// flags or a UDP header up to its length. What the headers say of lengths must be consistent as
+/// flags, a UDP header up to its length or an ICMP header. What the headers say of lengths must be consistent as
 /// it would have to be for a kernel to take the packet.
 ///
 /// Checksums are not verified: a packet whose sender leaves them to its interface and that never
 /// crosses one (loopback, veth, epair, a bridge) is captured before they are filled in, IPv4's on
 /// FreeBSD included, and TCP's and UDP's cover more than is captured.
-pub fn parse(time: Time, link: Link, frame: &[u8]) -> Option<Arrival> {
+pub fn parse(time: Time, link: Link, frame: &[u8]) -> Option<Arrival<'_>> {
     let (network, packet) = network(link, frame)?;
     let (source, destination, what) = match network {
         Network::V4 => ipv4(packet)?,
@@ -210,7 +218,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, What)> {
+fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, What<'_>)> {
     let header = Ipv4HeaderSlice::from_slice(packet).ok()?;
     if header.fragments_offset().value() != 0 {
         return None;
@@ -222,11 +230,14 @@ fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, What)> {
     Some((
         header.source_addr().into(),
         header.destination_addr().into(),
-        transport(header.protocol(), &payload)?,
+        match header.protocol() {
+            ip_number::ICMP => echo(&payload, ECHO)?,
+            protocol => transport(protocol, &payload)?,
+        },
     ))
 }
 
-fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, What)> {
+fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, What<'_>)> {
     let header = Ipv6HeaderSlice::from_slice(packet).ok()?;
     let len = usize::from(header.payload_length());
     let mut payload = Payload::new(&packet[header.slice().len()..], len);
@@ -263,7 +274,10 @@ fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, What)> {
                 return Some((
                     header.source_addr().into(),
                     header.destination_addr().into(),
-                    transport(next, &payload)?,
+                    match next {
+                        ip_number::IPV6_ICMP => echo(&payload, ECHO_6)?,
+                        next => transport(next, &payload)?,
+                    },
                 ));
             }
         };
@@ -278,7 +292,7 @@ fn options(payload: &mut Payload) -> Option<IpNumber> {
     Some(header.next_header())
 }
 
-fn transport(protocol: IpNumber, payload: &Payload) -> Option<What> {
+fn transport<'f>(protocol: IpNumber, payload: &Payload<'f>) -> Option<What<'f>> {
     let what = match protocol {
         ip_number::TCP => tcp(payload)?,
         ip_number::UDP => udp(payload)?,
@@ -288,7 +302,7 @@ fn transport(protocol: IpNumber, payload: &Payload) -> Option<What> {
 }
 
 /// RFC 9293, 3.1. The header must end inside the packet, in its first fragment too.
-fn tcp(payload: &Payload) -> Option<What> {
+fn tcp<'f>(payload: &Payload<'f>) -> Option<What<'f>> {
     let header = payload.bytes.first_chunk::<14>()?;
     let header_len = usize::from(header[12] >> 4) * 4;
     if header_len < 20 || header_len > payload.len {
@@ -301,15 +315,30 @@ fn tcp(payload: &Payload) -> Option<What> {
 }
 
 /// RFC 768. The length must fit what IP carries; that of a first fragment is of the whole.
-fn udp(payload: &Payload) -> Option<What> {
+fn udp<'f>(payload: &Payload<'f>) -> Option<What<'f>> {
     let header = payload.bytes.first_chunk::<6>()?;
     let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
     if len < 8 || payload.len < 8 || (len > payload.len && !payload.fragment) {
         return None;
     }
+    let within = match payload.fragment {
+        true => &[],
+        false => &payload.bytes[..len.min(payload.bytes.len())],
+    };
     Some(What::Udp {
         port: port(header[2], header[3])?,
+        payload: within.get(8..).unwrap_or_default(),
     })
+}
+
+/// Types of echo requests: RFC 792, RFC 4443, 4.1. Their code is 0.
+const ECHO: u8 = 8;
+const ECHO_6: u8 = 128;
+
+/// RFC 792, RFC 4443, 4.1: type, code, checksum, identifier, sequence number, data.
+fn echo<'f>(payload: &Payload<'f>, request: u8) -> Option<What<'f>> {
+    let (header, data) = payload.bytes.split_first_chunk::<8>()?;
+    (!payload.fragment && header[..2] == [request, 0]).then_some(What::Echo { payload: data })
 }
 
 /// A destination port; nothing listens on 0.

@@ -1,13 +1,13 @@
 use proptest::prelude::*;
 
 use super::frames::{
-    DATAGRAM, Extension, Frame, LINKS, Network, SYN, TIME, Transport, every_kind, frames,
-    transports,
+    Apart, DATAGRAM, ECHO, Extension, Frame, LINKS, Network, SYN, TIME, Transport, apart,
+    every_kind, frames, transports,
 };
 use super::*;
 
-fn read(link: Link, bytes: &[u8]) -> Option<Arrival> {
-    parse(TIME, link, bytes)
+fn read(link: Link, bytes: &[u8]) -> Option<Apart> {
+    parse(TIME, link, bytes).map(apart)
 }
 
 #[test]
@@ -15,7 +15,7 @@ fn every_kind_of_frame_is_read() {
     for frame in every_kind() {
         assert_eq!(
             read(frame.link, &frame.bytes()),
-            Some(frame.arrival()),
+            frame.arrival(),
             "{frame:?}"
         );
     }
@@ -27,17 +27,22 @@ fn a_frame_cut_short_is_the_same_arrival_or_none() {
         frame.padding = 6;
         let bytes = frame.bytes();
         for n in 0..=bytes.len() {
-            let expected = (n >= frame.needed()).then(|| frame.arrival());
-            assert_eq!(read(frame.link, &bytes[..n]), expected, "{frame:?} at {n}");
+            let read = read(frame.link, &bytes[..n]);
+            assert_eq!(read, frame.cut(n), "{frame:?} at {n}");
         }
     }
 }
 
-/// Whether every beginning of these bytes is the arrival that they are, or none.
+/// Whether every beginning of these bytes is the arrival that they are, of whose payload the end
+/// may lack, or none.
 fn cuts_agree(link: Link, bytes: &[u8]) -> bool {
     let whole = read(link, bytes);
     let mut cuts = (0..bytes.len()).map(|n| read(link, &bytes[..n]));
-    cuts.all(|cut| cut.is_none() || cut == whole)
+    cuts.all(|cut| match (cut, &whole) {
+        (None, _) => true,
+        (Some(cut), Some(whole)) => cut.0 == whole.0 && whole.1.starts_with(&cut.1),
+        (Some(_), None) => false,
+    })
 }
 
 /// Every kind of frame read as every link type, too: what a filter of another interface lets
@@ -62,6 +67,8 @@ fn a_broken_frame_cut_short_is_no_other_arrival() {
         for frame in [
             Frame::v4(link, SYN),
             Frame::v4(link, DATAGRAM),
+            Frame::v4(link, ECHO),
+            Frame::v6(link, &[Extension::Destination(0)], ECHO),
             Frame::v6(link, &[Extension::HopByHop(0), fragment], SYN),
             Frame::v6(link, &[Extension::Authentication(1)], DATAGRAM),
         ] {
@@ -88,7 +95,7 @@ fn null_frames_of_every_system() {
         for family in families {
             for bytes in [family.to_le_bytes(), family.to_be_bytes()] {
                 frame.family = bytes;
-                assert_eq!(read(Link::Null, &frame.bytes()), Some(frame.arrival()));
+                assert_eq!(read(Link::Null, &frame.bytes()), frame.arrival());
             }
         }
         for family in [[0; 4], [3, 0, 0, 0], [2, 0, 0, 2], [0, 2, 0, 0]] {
@@ -133,7 +140,7 @@ fn other_link_protocols_are_none() {
 }
 
 /// A change to one 16-bit field of a raw frame, and whether it is still the arrival it was.
-fn set(frame: &Frame, offset: usize, value: u16) -> Option<Arrival> {
+fn set(frame: &Frame, offset: usize, value: u16) -> Option<Apart> {
     let mut bytes = frame.bytes();
     bytes[offset..offset + 2].copy_from_slice(&value.to_be_bytes());
     read(Link::Raw, &bytes)
@@ -141,11 +148,19 @@ fn set(frame: &Frame, offset: usize, value: u16) -> Option<Arrival> {
 
 #[test]
 fn first_fragments_only() {
-    for transport in [SYN, DATAGRAM] {
+    for transport in [SYN, DATAGRAM, ECHO] {
         let frame = Frame::v4(Link::Raw, transport);
         // Don't fragment, more fragments, the reserved bit: all begin at 0.
         for fragment in [0x0000, 0x4000, 0x2000, 0x8000] {
-            assert_eq!(set(&frame, 6, fragment), Some(frame.arrival()));
+            let whole = Frame::new(
+                Link::Raw,
+                Network::V4 {
+                    options: 0,
+                    fragment,
+                },
+                transport,
+            );
+            assert_eq!(set(&frame, 6, fragment), whole.arrival());
         }
         // Offset 1 overlays the flags of a TCP header (RFC 1858, 3.1).
         for fragment in [0x0001, 0x2001, 0x1fff, 0x3fff, 0x0100] {
@@ -160,7 +175,7 @@ fn first_fragments_only() {
                 );
                 assert_eq!(
                     read(Link::Raw, &frame.bytes()),
-                    (offset == 0).then(|| frame.arrival()),
+                    (offset == 0).then(|| frame.arrival()).flatten(),
                     "{frame:?}"
                 );
             }
@@ -188,7 +203,7 @@ fn a_first_fragment_holds_the_whole_tcp_header() {
         },
         SYN,
     );
-    assert_eq!(set(&frame, 2, 20 + 40), Some(frame.arrival()));
+    assert_eq!(set(&frame, 2, 20 + 40), frame.arrival());
     for len in [20 + 39, 20 + 24, 20 + 16, 20 + 14, 20 + 8, 20] {
         assert_eq!(set(&frame, 2, len), None, "{len}");
     }
@@ -206,10 +221,10 @@ fn the_datagram_of_a_first_fragment_may_be_longer() {
         DATAGRAM,
     );
     assert_eq!(set(&whole, 24, 10), None);
-    assert_eq!(set(&first, 24, 10), Some(first.arrival()));
+    assert_eq!(set(&first, 24, 10), first.arrival());
     assert_eq!(set(&first, 24, 7), None);
     // Its header may not.
-    assert_eq!(set(&first, 2, 20 + 8), Some(first.arrival()));
+    assert_eq!(set(&first, 2, 20 + 8), first.arrival());
     for len in [20 + 7, 20 + 6] {
         assert_eq!(set(&first, 2, len), None, "{len}");
     }
@@ -221,7 +236,7 @@ fn ipv4_lengths_must_agree() {
     let total = frame.bytes().len() as u16;
     // More than was captured: the capture may have cut it.
     for len in [total, total + 1, 1500, u16::MAX] {
-        assert_eq!(set(&frame, 2, len), Some(frame.arrival()), "{len}");
+        assert_eq!(set(&frame, 2, len), frame.arrival(), "{len}");
     }
     for len in [0, 19, 20, 39, total - 1] {
         assert_eq!(set(&frame, 2, len), None, "{len}");
@@ -238,7 +253,7 @@ fn ipv6_lengths_must_agree() {
     let frame = Frame::v6(Link::Raw, &[Extension::Destination(0)], SYN);
     let len = frame.bytes().len() as u16 - 40;
     for len in [len, len + 1, u16::MAX] {
-        assert_eq!(set(&frame, 4, len), Some(frame.arrival()), "{len}");
+        assert_eq!(set(&frame, 4, len), frame.arrival(), "{len}");
     }
     // 0 would be a jumbogram's or a segmentation offload's.
     for len in [0, 7, 8, 27, len - 1] {
@@ -253,7 +268,7 @@ fn tcp_header_lengths_must_agree() {
     for words in 0..16u8 {
         let mut bytes = bytes.clone();
         bytes[32] = words << 4;
-        let expected = (5..=10).contains(&words).then(|| frame.arrival());
+        let expected = frame.arrival().filter(|_| (5..=10).contains(&words));
         assert_eq!(read(Link::Raw, &bytes), expected, "{words} words");
     }
 }
@@ -266,7 +281,11 @@ fn udp_lengths_must_agree() {
     ] {
         let field = frame.bytes().len() - 9 + 4;
         for len in 0..20 {
-            let expected = (8..=9).contains(&len).then(|| frame.arrival());
+            let whole = frame.arrival().filter(|_| (8..=9).contains(&len));
+            let expected = whole.map(|(head, mut payload)| {
+                payload.truncate(usize::from(len) - 8);
+                (head, payload)
+            });
             assert_eq!(set(&frame, field, len), expected, "{len}");
         }
     }
@@ -275,7 +294,7 @@ fn udp_lengths_must_agree() {
         port: 2912,
         payload: 0,
     };
-    assert_eq!(read(Link::Raw, &frame.bytes()), Some(frame.arrival()));
+    assert_eq!(read(Link::Raw, &frame.bytes()), frame.arrival());
     for len in 20..28 {
         assert_eq!(set(&frame, 2, len), None, "{len}");
     }
@@ -296,7 +315,7 @@ fn extension_headers_are_strict() {
     let read = |extensions: &[Extension]| {
         let frame = Frame::v6(Link::Raw, extensions, SYN);
         let arrival = read(Link::Raw, &frame.bytes());
-        assert!(arrival.is_none_or(|a| a == frame.arrival()));
+        assert!(arrival.is_none() || arrival == frame.arrival());
         arrival.is_some()
     };
     assert!(read(&[Destination(0); MAX_EXTENSIONS]));
@@ -364,10 +383,9 @@ proptest! {
         cut in 0..600usize,
     ) {
         let bytes = frame.bytes();
-        prop_assert_eq!(read(frame.link, &bytes), Some(frame.arrival()));
+        prop_assert_eq!(read(frame.link, &bytes), frame.arrival());
         let cut = cut.min(bytes.len());
-        let expected = (cut >= frame.needed()).then(|| frame.arrival());
-        prop_assert_eq!(read(frame.link, &bytes[..cut]), expected);
+        prop_assert_eq!(read(frame.link, &bytes[..cut]), frame.cut(cut));
     }
 
     /// Nor does it become an arrival: what is wrong with a frame does not lie behind its cut.
@@ -390,8 +408,9 @@ proptest! {
         }
         prop_assert!(cuts_agree(frame.link, &bytes));
         if let Some(arrival) = read(frame.link, &bytes) {
-            let (What::Tcp { port, .. } | What::Udp { port }) = arrival.what;
-            prop_assert!(port != 0);
+            let (arrival, _) = arrival;
+            let nowhere = |what| matches!(what, What::Tcp { port: 0, .. } | What::Udp { port: 0, .. });
+            prop_assert!(!nowhere(arrival.what));
             prop_assert_eq!(arrival.source.is_ipv4(), arrival.destination.is_ipv4());
         }
     }

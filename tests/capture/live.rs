@@ -132,6 +132,8 @@ fn filter() -> Filter {
     Filter {
         ports: vec![tcp(7143), tcp(39001), udp(2912)],
         flags: Some(TcpFlags::REQUEST),
+        echo: false,
+        payload: 0,
     }
 }
 
@@ -145,14 +147,35 @@ fn wait(live: &Live, end: Instant) {
     poll(&mut fds, PollTimeout::try_from(left).unwrap()).unwrap();
 }
 
+/// An arrival without what it carries.
+fn head(arrival: Arrival<'_>) -> Arrival<'static> {
+    let what = match arrival.what {
+        What::Tcp { port, flags } => What::Tcp { port, flags },
+        What::Udp { port, .. } => What::Udp { port, payload: &[] },
+        What::Echo { .. } => What::Echo { payload: &[] },
+    };
+    let Arrival {
+        time,
+        source,
+        destination,
+        ..
+    } = arrival;
+    Arrival {
+        time,
+        source,
+        destination,
+        what,
+    }
+}
+
 /// The next `n` arrivals.
-fn arrivals(live: &mut Live, n: usize) -> Vec<Arrival> {
+fn arrivals(live: &mut Live, n: usize) -> Vec<Arrival<'static>> {
     let end = Instant::now() + LIMIT;
     let mut found = Vec::new();
     loop {
         let link = live.link();
         while let Some(frame) = live.next_frame().unwrap() {
-            found.extend(parse(frame.time, link, frame.bytes));
+            found.extend(parse(frame.time, link, frame.bytes).map(head));
         }
         if found.len() >= n {
             return found;
@@ -194,7 +217,8 @@ fn seen(arrivals: &[Arrival]) -> Vec<Seen> {
             assert_eq!(flags & 0x17, 0x02, "SYN");
             tcp(port)
         }
-        What::Udp { port } => udp(port),
+        What::Udp { port, .. } => udp(port),
+        What::Echo { .. } => panic!("no ping"),
     };
     arrivals
         .iter()
@@ -362,11 +386,46 @@ fn the_kernel_filters() {
 }
 
 #[test]
+fn pings_arrive_with_what_they_carry() {
+    const PATTERN: &str = "00112233445566778899aabbccddeeff";
+    let net = Net::new();
+    let wanted = Filter {
+        echo: true,
+        payload: 32,
+        ..filter()
+    };
+    let mut live = Live::open("here", &wanted).unwrap();
+    for host in ["192.0.2.1", "2001:db8::1"] {
+        net.there(&format!("ping -n -c 1 -s 1000 -p {PATTERN} {host}"));
+    }
+    let end = Instant::now() + LIMIT;
+    let mut found = Vec::new();
+    let link = live.link();
+    while found.len() < 2 {
+        while let Some(frame) = live.next_frame().unwrap() {
+            let arrival = parse(frame.time, link, frame.bytes);
+            if let Some(What::Echo { payload }) = arrival.map(|arrival| arrival.what) {
+                found.push(payload.to_vec());
+            }
+        }
+        assert!(Instant::now() < end, "two expected: {found:?}");
+        wait(&live, end);
+    }
+    let pattern: Vec<u8> = (0..16).map(|n| 0x11 * n).collect();
+    for payload in found {
+        assert_eq!(payload[16..32], pattern);
+        assert!(payload.len() < 1000, "the rest is cut off");
+    }
+}
+
+#[test]
 fn no_ports_let_nothing_through() {
     let net = Net::new();
     let none = Filter {
         ports: Vec::new(),
         flags: None,
+        echo: false,
+        payload: 0,
     };
     let mut deaf = Live::open("here", &none).unwrap();
     let mut live = Live::open("here", &filter()).unwrap();
@@ -381,6 +440,8 @@ fn thousands_of_ports_on_every_kind_of_interface() {
     let wide = Filter {
         ports: (0..3000).map(|n| udp(1 + 21 * n)).collect(),
         flags: Some(TcpFlags::REQUEST),
+        echo: false,
+        payload: 0,
     };
     for name in ["here", "lo", "any"] {
         let mut live = Live::open(name, &wide).unwrap();

@@ -202,7 +202,8 @@ fn hit(file: &Path) -> Vec<String> {
                     assert_eq!(flags & 0x3f, 0x02, "only SYN");
                     port.to_string()
                 }
-                What::Udp { port } => format!("{port}/udp"),
+                What::Udp { port, .. } => format!("{port}/udp"),
+                What::Echo { .. } => "echo".to_owned(),
             },
         );
     }

@@ -11,6 +11,7 @@ mod clients;
 mod clocks;
 mod commands;
 mod confine;
+mod connect;
 mod control;
 mod crash;
 mod disks;
@@ -35,6 +36,7 @@ mod survival;
 mod trial;
 mod unit;
 mod waiting;
+mod windows;
 
 use harness::Door;
 

@@ -299,6 +299,7 @@ fn config(firewall: FirewallKind) -> Config {
         confine: Confine::Required,
         trial: None,
         doors: Vec::new(),
+        keys: Vec::new(),
         knockd: None,
     }
 }

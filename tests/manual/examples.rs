@@ -240,8 +240,8 @@ fn every_profile_is_sound() {
     for profile in profiles {
         fs::write(&file, profile.replace("[ ... ]", STEPS[0])).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        let knock = client::profile::find(&file, "home").expect(&profile);
-        assert_eq!(knock.host, "server.example.net");
+        let host = client::profile::find(&file, "home").expect(&profile);
+        assert_eq!(host.address, "server.example.net");
     }
 }
 

@@ -200,9 +200,11 @@ fn shutting(door: &Door) -> Option<Vec<Deed>> {
 
 /// Why postern.toml has no such door.
 fn refused(door: &Door) -> Option<String> {
-    let swept = door.knocks.iter().any(|Knock::Sequence(sequence)| {
-        matches!(&sequence.steps, Steps::Fixed(steps) if is_a_sweep(steps))
-    });
+    let swept = door
+        .knocks
+        .iter()
+        .filter_map(Knock::sequence)
+        .any(|sequence| matches!(&sequence.steps, Steps::Fixed(steps) if is_a_sweep(steps)));
     swept.then(|| {
         "each step is the port next to the last, so a port sweep opens it; take a sequence from \
          posternctl keygen --sequence"

@@ -35,6 +35,8 @@ const OF_COMMANDS: [&str; 6] = [
 
 /// A door that was read.
 pub(super) struct Read {
+    /// What it is called, right or wrong.
+    pub name: String,
     /// `None` where there was a mistake.
     pub door: Option<Door>,
     /// Its name and where `opens` or `table` stands, if it has one of them.
@@ -70,6 +72,7 @@ pub(super) fn read(
                 Wrong::new(what, right),
             );
             return Read {
+                name,
                 door: None,
                 opens: None,
             };
@@ -113,11 +116,16 @@ pub(super) fn read(
         None => Some(128),
     };
     across.on = on.clone().unwrap_or_default();
-    let knocks = knocks(reader, at, &table, places, across);
+    let keyed = across.opened.contains(&name);
+    let knocks = match table.given("knock") || !keyed {
+        true => knocks(reader, at, &table, places, across),
+        false => Some(Vec::new()),
+    };
     let opens = table
         .get("opens")
         .or_else(|| table.get("table"))
         .map(|field| (name.clone(), field.span.clone()));
+    let called = name.clone();
     let whole = || {
         Some(Door {
             name,
@@ -130,6 +138,7 @@ pub(super) fn read(
         })
     };
     Read {
+        name: called,
         door: if named { whole() } else { None },
         opens,
     }
@@ -251,7 +260,10 @@ fn knocks(
         if !table.given("knock") {
             let wrong = Wrong::new(
                 "nobody can knock at this door",
-                format!("add [[{}]] with a sequence", table.dotted("knock")),
+                format!(
+                    "add [[{}]] with a sequence or a ping, or a [key.NAME] that opens it",
+                    table.dotted("knock")
+                ),
             );
             reader.note_absent(&table.span, table.name.clone(), wrong);
         }

@@ -11,9 +11,11 @@ pub(super) enum Kind {
     Door,
     /// `[[door.NAME.knock]]`
     Knock,
+    /// `[key.NAME]`
+    Key,
 }
 
-const ALL: [Kind; 3] = [Kind::Top, Kind::Door, Kind::Knock];
+pub(super) const ALL: [Kind; 4] = [Kind::Top, Kind::Door, Kind::Knock, Kind::Key];
 
 /// Names that knockd.conf and others have for our keys, in small letters.
 const ELSEWHERE: [(&str, &str); 13] = [
@@ -48,6 +50,7 @@ impl Kind {
                 "always",
                 "trial",
                 "door",
+                "key",
             ],
             Kind::Door => &[
                 "opens",
@@ -77,21 +80,37 @@ impl Kind {
                 "seq_timeout",
                 "tcpflags",
                 "target",
+                "ping",
+                "offsets",
+            ],
+            Kind::Key => &[
+                "owner",
+                "cipher_key",
+                "hmac_key",
+                "hmac",
+                "doors",
+                "ports",
+                "from",
+                "observed",
+                "allowance",
+                "carriers",
             ],
         }
     }
 
     /// Where to write a key of such a table, seen from the table `name`.
     fn place(self, name: &str) -> String {
-        let mut parts = name.splitn(3, '.');
-        let door = match (parts.next(), parts.next()) {
-            (Some("door"), Some(door)) => door,
-            _ => "NAME",
+        let within = |table: &str| {
+            let mut parts = name.splitn(3, '.');
+            let found = parts.next() == Some(table);
+            parts.next().filter(|_| found).unwrap_or("NAME")
         };
+        let (door, key) = (within("door"), within("key"));
         match self {
             Kind::Top => "at the top, before the first [table]".to_owned(),
             Kind::Door => format!("in [door.{door}]"),
             Kind::Knock => format!("in [[door.{door}.knock]]"),
+            Kind::Key => format!("in [key.{key}]"),
         }
     }
 
@@ -99,6 +118,7 @@ impl Kind {
     fn towards(self, inner: Kind) -> Option<&'static str> {
         match (self, inner) {
             (Kind::Top, Kind::Door | Kind::Knock) => Some("door"),
+            (Kind::Top, Kind::Key) => Some("key"),
             (Kind::Door, Kind::Knock) => Some("knock"),
             _ => None,
         }
@@ -150,7 +170,7 @@ impl Kind {
 
 /// Whether this is a key that a value is given to, and no table.
 pub(in crate::config) fn has_value(key: &str) -> bool {
-    let tables = ["door", "knock"];
+    let tables = ["door", "knock", "key"];
     ALL.iter().any(|kind| kind.keys().contains(&key)) && !tables.contains(&key)
 }
 
@@ -177,7 +197,7 @@ mod tests {
         const SAMPLE: &str = include_str!("../../../etc/postern.toml.sample");
         for key in ALL.iter().flat_map(|kind| kind.keys()) {
             // Tables stand under their headings.
-            if matches!(*key, "door" | "knock") {
+            if matches!(*key, "door" | "knock" | "key") {
                 continue;
             }
             let shown = SAMPLE.lines().any(|line| {

@@ -1,10 +1,14 @@
 //! `[[door.NAME.knock]]`
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use super::super::check::{ANOTHER, KNOWN, is_a_sweep, is_the_textbooks};
 use super::super::mistake::{Places, Spot, Wrong, quote};
-use super::super::{Knock, Port, Protocol, Sequence, Steps, TcpFlags, bounds, units};
+use super::super::{
+    Knock, Pattern, Ping, Port, Protocol, Sequence, Steps, TcpFlags, bounds, units,
+};
 use super::Across;
 use super::keys::Kind;
 use super::reader::{Field, Reader, Table};
@@ -22,6 +26,11 @@ pub(super) fn read(
             places.set(spot.key(key), reader.place(&field.span));
         }
     }
+    if table.given("ping") {
+        return ping(reader, table);
+    }
+    let without = "the key has no meaning without ping";
+    table.refuse(reader, &["offsets"], without, "leave it out");
     let steps = match (table.given("sequence"), table.given("one_time_sequences")) {
         (true, false) => table
             .get("sequence")
@@ -44,7 +53,8 @@ pub(super) fn read(
         (false, false) => {
             let wrong = Wrong::new(
                 "the knock has no steps",
-                "write sequence = [...] as posternctl keygen --sequence prints it",
+                "write sequence = [...] as posternctl keygen --sequence prints it, or ping = \"...\" \
+                 as posternctl keygen --ping does",
             );
             reader.note_absent(&table.span, table.name.clone(), wrong);
             None
@@ -80,6 +90,95 @@ pub(super) fn read(
         across.begin(reader, &field, &sequence);
     }
     Some(Knock::Sequence(sequence))
+}
+
+/// A knock with `ping`.
+fn ping(reader: &Reader<'_>, table: &Table<'_, '_>) -> Option<Knock> {
+    table.refuse(
+        reader,
+        &["sequence", "one_time_sequences"],
+        "a knock cannot have both steps and a ping",
+        "make two knocks",
+    );
+    table.refuse(
+        reader,
+        &["seq_timeout", "tcpflags"],
+        "the key has no meaning with ping",
+        "leave it out",
+    );
+    let secret = table.get("ping").and_then(|field| {
+        let text = reader.text(&field, PING)?;
+        reader.kept(&field, pattern(text))
+    });
+    let offsets = match table.get("offsets") {
+        Some(field) => offsets(reader, &field).map(Some),
+        None => Some(None),
+    };
+    let target = match table.get("target") {
+        Some(field) => target(reader, &field).map(Some),
+        None => Some(None),
+    };
+    Some(Knock::Ping(Ping {
+        secret: secret?,
+        offsets: offsets?,
+        target: target?,
+    }))
+}
+
+const PING: &str = "write 32 hexadecimal digits as posternctl keygen --ping prints them";
+
+/// The secret of a ping, as `ping -p` takes it: 32 hexadecimal digits.
+///
+/// # Errors
+/// What is wrong with it, without a digit of it.
+pub fn pattern(text: &str) -> Result<Pattern, Wrong> {
+    let digits: Vec<u8> = text
+        .chars()
+        .map_while(|c| c.to_digit(16))
+        .map(|d| d as u8)
+        .collect();
+    if digits.len() < text.chars().count() {
+        return Err(Wrong::new("it holds what is no hexadecimal digit", PING));
+    }
+    let mut bytes = [0; 16];
+    if digits.len() != 2 * bytes.len() {
+        let what = format!("it has {} hexadecimal digits", digits.len());
+        return Err(Wrong::new(what, PING));
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair[0] << 4 | pair[1];
+    }
+    // A plain ping carries the first; zeros and the like are what other programs send.
+    let plain = bytes
+        .windows(2)
+        .all(|pair| pair[1].wrapping_sub(pair[0]) == 1);
+    let different = BTreeSet::from(bytes).len();
+    if plain || different < 8 {
+        let what = "it is no secret: others send such bytes, too";
+        return Err(Wrong::new(what, PING));
+    }
+    Ok(Pattern(bytes))
+}
+
+/// Where in an echo request's payload a secret may begin: `8-24`, or one place.
+fn offsets(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<RangeInclusive<u8>> {
+    let most = bounds::PING_OFFSETS.end();
+    let right = format!("write a range of bytes within \"0-{most}\", such as \"0-96\"");
+    let text = reader.text(field, &right)?;
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let number = text.parse::<u8>().ok().filter(|n| n <= most);
+        number.filter(|_| digits)
+    };
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => Some(first..=last),
+        _ => {
+            let what = format!("{} is no range of offsets", quote(text));
+            reader.refuse(field, Wrong::new(what, right));
+            None
+        }
+    }
 }
 
 fn sequence(

@@ -390,13 +390,20 @@ fn to(reader: &Reader<'_>, field: &Field<'_, '_>, firewall: Option<FirewallKind>
     Some(to)
 }
 
-/// `always`
-pub(super) fn always(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Vec<Network>> {
+/// Addresses and networks, as many as `bounds` allow: `always`, and `from` of a key.
+pub(super) fn networks(
+    reader: &Reader<'_>,
+    field: &Field<'_, '_>,
+    bounds: &RangeInclusive<usize>,
+) -> Option<Vec<Network>> {
     const RIGHT: &str = "write a list of addresses and networks such as [\"192.0.2.0/24\"]";
     let items = reader.list(field, RIGHT)?;
-    if !bounds::ALWAYS.contains(&items.len()) {
+    if !bounds.contains(&items.len()) {
         let what = length(items.len(), "networks");
-        let right = format!("write {} at most", bounds::ALWAYS.end());
+        let right = match items.len() {
+            0 => "leave the key out for everybody".to_owned(),
+            _ => format!("write {} at most", bounds.end()),
+        };
         reader.refuse(field, Wrong::new(what, right));
         return None;
     }

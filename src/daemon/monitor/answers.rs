@@ -42,6 +42,9 @@ impl Monitor {
             Some(LeaseView {
                 door: self.doors.get(lease.door)?.name.clone(),
                 address: lease.address,
+                key: lease
+                    .key
+                    .and_then(|k| Some(self.doors.key(k)?.name.clone())),
                 since: clock::seconds(clock::wall(lease.since)),
                 until: clock::seconds(clock::wall(lease.until)),
                 remaining: lease.until.since(now).as_secs(),
@@ -56,7 +59,8 @@ impl Monitor {
         let missing = self.listeners.missing();
         let pid = self.listeners.pid();
         let config = &self.doors.config;
-        let counted = self.listeners.counted();
+        let figures = self.listeners.figures();
+        let counted = figures.counted;
         let doors = (0u16..).zip(&config.doors).map(|(place, door)| DoorView {
             name: door.name.clone(),
             leases: self.leases.iter().filter(|l| l.door == place).count(),
@@ -93,6 +97,7 @@ impl Monitor {
             packets: counted.packets,
             dropped: counted.dropped,
             attempts,
+            spa: (!config.keys.is_empty()).then_some(figures.spa),
             refused: self.refused,
             withheld: self.log.withheld(),
             restarts: self.listeners.restarts,

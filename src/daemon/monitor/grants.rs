@@ -163,7 +163,8 @@ impl Monitor {
             };
             self.leases.close(address, Some(door), |_| {});
             if let Some(entry) = self.journal.entry(&name, address)
-                && !self.leases.restore(recovery::lease(entry, door), now)
+                && !recovery::lease(entry, door, &self.doors.config)
+                    .is_some_and(|lease| self.leases.restore(lease, now))
             {
                 let act = Act::Close(Why::Due);
                 left.insert(0, Change { act, ..*change });
@@ -200,23 +201,32 @@ impl Monitor {
                 address,
                 since: now.0,
                 until: until.0,
+                key: self.key_of(change),
                 done: false,
             })),
             Act::Extend { until } | Act::Keep { until } => Some(Record::Extend {
                 door: name,
                 address,
                 until: until.0,
+                key: self.key_of(change),
             }),
             // Whatever happens before it is done, it does not come back.
-            Act::Close(Why::GaveWay | Why::Asked | Why::Removed | Why::Prefix) => {
+            Act::Close(Why::GaveWay | Why::Asked | Why::Removed | Why::Prefix | Why::Revoked) => {
                 Some(Record::Extend {
                     door: name,
                     address,
                     until: now.0,
+                    key: None,
                 })
             }
             Act::Open { until: None } | Act::Close(Why::Due) => None,
         }
+    }
+
+    /// The name of the key by which a lease goes.
+    fn key_of(&self, change: &Change) -> Option<String> {
+        let lease = self.leases.get(change.door, change.address)?;
+        Some(self.doors.key(lease.key?)?.name.clone())
     }
 
     /// Nothing for what is not in force after all.
@@ -306,14 +316,16 @@ impl Monitor {
             match (order.what, result) {
                 (What::Open { .. }, Ok(())) => {
                     let until = until.map_or_else(String::new, |u| format!(" until {u}"));
-                    let text = format!("{name}: open for {address}{until}");
+                    let by = self.by_key(order.opening);
+                    let text = format!("{name}: open for {address}{until}{by}");
                     self.log
                         .caused(About::Doors, Level::Notice, source, now, &text);
                 }
                 (What::Extend { .. }, Ok(())) if self.idle.is_moving(order.opening) => {}
                 (What::Extend { .. }, Ok(())) => {
                     let until = until.unwrap_or_default();
-                    let text = format!("{name}: extended for {address} until {until}");
+                    let by = self.by_key(order.opening);
+                    let text = format!("{name}: extended for {address} until {until}{by}");
                     self.log
                         .caused(About::Doors, Level::Notice, source, now, &text);
                 }
@@ -405,5 +417,6 @@ pub(super) fn in_words(why: Why) -> &'static str {
         Why::Asked => "the administrator asked",
         Why::Removed => "the door is configured no more",
         Why::Prefix => "prefix6 has changed",
+        Why::Revoked => "its key opens the door no more",
     }
 }

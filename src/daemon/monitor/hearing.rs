@@ -29,6 +29,8 @@ impl Monitor {
             generation: self.generation,
             interfaces: self.doors.config.interfaces.clone(),
             watches: self.watches(),
+            pings: self.doors.pings(),
+            keys: self.doors.keys(),
             avoid: self.doors.opened_ports(),
             addresses: self.addresses(),
             attempts: ATTEMPTS,
@@ -90,6 +92,10 @@ impl Monitor {
             match news {
                 News::Knocked(Event::Grant(k), door) => self.grant(&k, &door, now, &mut changes),
                 News::Knocked(event, door) => self.tell(event, &door),
+                News::Authorized { sealed, key, doors } => {
+                    self.authorized(&sealed, &key, &doors, now, &mut changes);
+                }
+                News::Refused(key, source, why) => self.say_unusable(&key, source, why, now),
                 News::InCharge(generation) => self.in_charge(generation, now),
                 News::Trouble(text) => self.say_of_listener(Of::Troubles, "trouble", &text, now),
                 News::Unconfined(text) => {

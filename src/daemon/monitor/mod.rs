@@ -5,6 +5,7 @@ mod answers;
 mod grants;
 mod hearing;
 mod idle;
+mod keys;
 mod recent;
 mod reload;
 mod signals;
@@ -29,6 +30,7 @@ use super::knockd_as;
 use super::log::{About, Level, Log};
 use super::recovery::openings;
 use super::server::Server;
+use super::spent::Spent;
 use super::state::Lock;
 use super::supervise::Listeners;
 use super::voice::{Line, Voice};
@@ -37,7 +39,7 @@ use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;
 use idle::Idle;
-use recent::Recent;
+use recent::{Proofs, Recent};
 use signals::Signals;
 pub use start::{NotStarted, Options, Warnings, load};
 use start::{Pidfile, Unprivileged, log_to};
@@ -90,6 +92,8 @@ struct Monitor {
     /// Why leases that are being closed are.
     closing: HashMap<Opening, Why>,
     recent: Recent,
+    proofs: Proofs,
+    spent: Spent,
     idle: Idle,
     listeners: Listeners,
     /// More than one of them may have heard what is told now.

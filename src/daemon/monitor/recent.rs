@@ -80,6 +80,26 @@ impl Recent {
     }
 }
 
+/// Proofs that have just been spent: each may come from another interface or listener, too. As
+/// many as the keys' allowances let be spent in that time.
+#[derive(Debug, Default)]
+pub(super) struct Proofs {
+    told: HashMap<[u8; 16], Time>,
+}
+
+impl Proofs {
+    /// Whether the packet of this proof has just been told of.
+    pub(super) fn is_told(&mut self, proof: &[u8; 16], now: Time) -> bool {
+        self.told.retain(|_, at| now.since(*at) < SAME_KNOCK);
+        self.told.contains_key(proof)
+    }
+
+    /// Remembers it.
+    pub(super) fn tell(&mut self, proof: [u8; 16], now: Time) {
+        self.told.insert(proof, now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

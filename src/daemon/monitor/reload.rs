@@ -77,7 +77,16 @@ impl Monitor {
             })
             .collect();
         let mut leases = self.leases.clone();
-        let ended = leases.remap(doors.terms(), now, |old| map.get(&old).copied());
+        let ended = leases.remap(
+            doors.terms(),
+            now,
+            |old| map.get(&old).copied(),
+            |old, door| {
+                let name = &before.keys.get(usize::from(old))?.name;
+                let new = doors.key_place(name)?;
+                doors.key(new)?.doors.contains(&door).then_some(new)
+            },
+        );
         let before = self.doors.config.clone();
         self.look_at_sessions();
         let trials = self.guards.under(&doors.config, now, Cause::Reload);
@@ -99,11 +108,13 @@ impl Monitor {
         let mut records = self.end_all(&ended, now);
         records.extend(leases.iter().filter_map(|lease| {
             let door = doors.get(lease.door)?.name.clone();
+            let key = lease.key.and_then(|key| doors.key(key));
             let Lease { address, until, .. } = *lease;
             Some(Record::Extend {
                 door,
                 address,
                 until: until.0,
+                key: key.map(|key| key.name.clone()),
             })
         }));
         self.note_in_journal(&records);
@@ -117,6 +128,8 @@ impl Monitor {
         self.idle.moved(moved);
         self.former.push((self.loaded, self.doors.lists()));
         self.doors = doors;
+        let keys = self.doors.names().keys;
+        self.spent.configure(keys.iter().map(String::as_str));
         // Said in the log if it could not be written.
         let _ = self.put_in_force(trials);
         self.note_sessions();
@@ -172,6 +185,7 @@ impl Monitor {
                     door: name,
                     address,
                     until: now.0,
+                    key: None,
                 });
             } else {
                 records.push(Record::Closed {

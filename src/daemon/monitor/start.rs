@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use nix::unistd::{Uid, User, daemon};
 
 use super::idle::Idle;
-use super::recent::Recent;
+use super::keys::open_spent;
+use super::recent::{Proofs, Recent};
 use super::signals::Signals;
 use super::trials::Guards;
 use super::{Monitor, UPHOLD_EVERY};
@@ -292,6 +293,11 @@ impl Monitor {
         let watcher = Watcher::open().map_err(os("word of interfaces"))?;
         let interfaces = addresses::read().map_err(os("interfaces"))?;
         let leases = Leases::new(doors.terms());
+        let (spent, troubles) = open_spent(&directory, &doors.names().keys);
+        let concerned = !doors.config.keys.is_empty();
+        for line in troubles.iter().filter(|_| concerned) {
+            log.line(Level::Warning, line);
+        }
         let firewall = Backends::from_config(&doors.config, &doors.config.interfaces)
             .map_err(|e| not(exit::CONFIG, e.to_string()))?;
         let mut monitor = Monitor {
@@ -309,6 +315,8 @@ impl Monitor {
             broken: HashMap::new(),
             closing: HashMap::new(),
             recent: Recent::default(),
+            proofs: Proofs::default(),
+            spent,
             idle: Idle::default(),
             listeners: Listeners::new(executable),
             several: false,
@@ -394,7 +402,7 @@ impl Monitor {
         let TakenUp {
             mut orders,
             orphans,
-        } = recovery::take_up(recovered, &config.doors, &mut self.leases, now);
+        } = recovery::take_up(recovered, config, &mut self.leases, now);
         let over = orders.iter().filter(|order| order.what == What::Close);
         self.closing = over.map(|order| (order.opening, Why::Due)).collect();
         let kept = openings(&self.leases, clock::now());
@@ -451,6 +459,8 @@ impl Monitor {
     pub(super) fn uphold_files(&mut self) {
         let caught_up = self.journal.catch_up();
         self.tell_journal(caught_up);
+        // Said of whom it refuses.
+        let _ = self.spent.catch_up();
         // Said where it cannot be written.
         let _ = self.write_trials();
         match empty_directory(&self.doors.config.state.join(state::EMPTY)) {

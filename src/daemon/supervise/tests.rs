@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use super::super::wire::{EVENT, Event, Knocked, VERSION};
+use super::super::wire::{Counted, EVENT, Event, Knocked, VERSION};
 use super::*;
+use crate::knock::Counters;
 
 const NOW: Time = Time(1_000_000);
 
@@ -17,7 +18,11 @@ fn double(generation: u32) -> (Listener, UnixStream) {
         child: Command::new("sleep").arg("60").spawn().unwrap(),
         socket,
         generation,
-        doors: vec!["ssh".into()],
+        names: Names {
+            doors: vec!["ssh".into()],
+            keys: vec!["alice".into()],
+        },
+        keys: vec![vec![0]],
         knocks: HashSet::from([(0, 0, 0)]),
         interfaces: vec!["xl0".into(), "xl1".into()],
         tell_all: false,
@@ -32,7 +37,7 @@ fn double(generation: u32) -> (Listener, UnixStream) {
         troubles: 0,
         leave_by: None,
         listening: 0,
-        counted: Counted::default(),
+        figures: Figures::default(),
     };
     (listener, theirs)
 }
@@ -360,7 +365,7 @@ fn figures_outlive_their_listener() {
         hear_something(&mut listeners, NOW);
     }
     assert_eq!(
-        listeners.counted(),
+        listeners.figures().counted,
         Counted {
             packets: 10,
             dropped: 2,
@@ -398,7 +403,7 @@ fn absurd_figures_add_up_to_the_most_there_can_be() {
             std::mem::forget(to);
         }
     }
-    let sum = listeners.counted();
+    let sum = listeners.figures().counted;
     assert_eq!((sum.packets, sum.dropped), (u64::MAX, u64::MAX));
     let (a, most) = (sum.attempts, [u64::MAX; 5]);
     assert_eq!([a.held, a.evicted, a.trapped, a.failed, a.timed_out], most);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::mistake::Spot;
+use crate::config::mistake::{Spot, one_line};
 use crate::config::{Action, Config, Door, FirewallKind, Opens, Port, Protocol};
 
 use super::Failure;
@@ -35,13 +35,12 @@ pub struct Remark {
 }
 
 impl Remark {
-    /// What stands in others' rules may be quoted in it: what is no letter to see becomes a `?`.
+    /// What stands in others' rules may be quoted in it.
     fn new(spot: Spot, what: impl Into<String>, better: impl Into<String>) -> Remark {
-        let line = |text: String| text.replace(char::is_control, "?");
         Remark {
             spot,
-            what: line(what.into()),
-            better: line(better.into()),
+            what: one_line(what.into()),
+            better: one_line(better.into()),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::config::Protocol;
 
 mod model;
 mod properties;
+mod spa;
 mod speed;
 mod sweeps;
 
@@ -43,7 +44,7 @@ pub(super) fn source(n: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n))
 }
 
-pub(super) fn hit(at: u64, source: IpAddr, port: Port) -> Arrival {
+pub(super) fn hit(at: u64, source: IpAddr, port: Port) -> Arrival<'static> {
     let number = port.number;
     Arrival {
         time: Time(at),
@@ -54,7 +55,10 @@ pub(super) fn hit(at: u64, source: IpAddr, port: Port) -> Arrival {
                 port: number,
                 flags: SYN,
             },
-            Protocol::Udp => What::Udp { port: number },
+            Protocol::Udp => What::Udp {
+                port: number,
+                payload: &[],
+            },
         },
     }
 }

@@ -185,7 +185,8 @@ impl<'a> Model<'a> {
         }
         let (port, flags) = match arrival.what {
             What::Tcp { port, flags } => (super::tcp(port), Some(flags)),
-            What::Udp { port } => (super::udp(port), None),
+            What::Udp { port, .. } => (super::udp(port), None),
+            What::Echo { .. } => return Vec::new(),
         };
         let fits = |family: &Family| {
             let flags = flags.is_none_or(|f| f & family.flags.mask == family.flags.value);

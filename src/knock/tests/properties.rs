@@ -147,7 +147,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 /// Events as arrivals: each source goes along one sequence after another, more or less.
-fn arrivals(watches: &[Watch], ports: &[Port], events: &[Event]) -> Vec<(Arrival, bool)> {
+fn arrivals(watches: &[Watch], ports: &[Port], events: &[Event]) -> Vec<(Arrival<'static>, bool)> {
     let mut time = 1_000_000i64;
     let mut along: std::collections::HashMap<IpAddr, (usize, usize)> = Default::default();
     let mut all = Vec::new();
@@ -174,7 +174,10 @@ fn arrivals(watches: &[Watch], ports: &[Port], events: &[Event]) -> Vec<(Arrival
                 port: port.number,
                 flags: event.flags,
             },
-            Protocol::Udp => What::Udp { port: port.number },
+            Protocol::Udp => What::Udp {
+                port: port.number,
+                payload: &[],
+            },
         };
         let arrival = Arrival {
             time: Time(time as u64),

@@ -50,20 +50,21 @@ fn measure(doors: u16, attempts: usize) {
         knocks.ports().len()
     );
     let mut micros = 0;
-    let mut run = |what: &str, count: usize, arrivals: &mut dyn FnMut(usize) -> Arrival| {
-        let all: Vec<Arrival> = (0..count).map(arrivals).collect();
-        let mut told = 0u64;
-        let began = Instant::now();
-        for arrival in &all {
-            knocks.arrive(arrival, |a| a == super::OURS, |_| told += 1);
-        }
-        let each = began.elapsed().as_nanos() as f64 / count as f64;
-        let counters = knocks.counters();
-        println!(
-            "  {what:44} {each:6.1} ns, {told} outcomes, {} held",
-            counters.held
-        );
-    };
+    let mut run =
+        |what: &str, count: usize, arrivals: &mut dyn FnMut(usize) -> Arrival<'static>| {
+            let all: Vec<Arrival> = (0..count).map(arrivals).collect();
+            let mut told = 0u64;
+            let began = Instant::now();
+            for arrival in &all {
+                knocks.arrive(arrival, |a| a == super::OURS, |_| told += 1);
+            }
+            let each = began.elapsed().as_nanos() as f64 / count as f64;
+            let counters = knocks.counters();
+            println!(
+                "  {what:44} {each:6.1} ns, {told} outcomes, {} held",
+                counters.held
+            );
+        };
     if attempts > 0 {
         run("filling, other sources, first step", attempts, &mut |n| {
             micros += 1;

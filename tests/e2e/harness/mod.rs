@@ -6,6 +6,7 @@ mod net;
 pub mod raw;
 mod rng;
 mod service;
+mod sshd;
 mod wait;
 
 pub use daemon::{Daemon, Door, Ran, chmod, copy_program, is_posternd, program};
@@ -13,4 +14,5 @@ pub use host::{Answer, Host, Session, hit};
 pub use net::Net;
 pub use rng::Rng;
 pub use service::Service;
+pub use sshd::Sshd;
 pub use wait::{LIMIT, eventually, until};
