@@ -25,6 +25,7 @@ mod manual;
 mod one_time;
 mod process;
 mod reload;
+mod render;
 mod rules;
 mod scans;
 mod secrets;
