@@ -48,6 +48,14 @@ lint:
 freebsd:
 	@tests/cross/freebsd.sh
 
+# postern.exe, the client for 64-bit Windows, on Debian 12: where it is stands on the last line.
+windows:
+	@tests/cross/windows.sh build
+
+# Lints and builds postern.exe, and knocks with it, run by wine, at a posternd. As root.
+test-windows:
+	@tests/cross/windows.sh clippy build test
+
 # Fuzzes what reads others' bytes: FUZZ_SECONDS (30) for each of FUZZ_TARGETS (those in
 # fuzz/targets), beginning where the last run ended.
 fuzz:
@@ -132,6 +140,6 @@ crates:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build completions demo test lint freebsd fuzz install install-base install-FreeBSD \
-    install-Linux install-completions install-docs install-examples install-knockd \
+.PHONY: all build completions demo test lint freebsd windows test-windows fuzz install \
+    install-base install-FreeBSD install-Linux install-completions install-docs install-examples install-knockd \
     install-knockd-FreeBSD install-knockd-Linux dist crates clean

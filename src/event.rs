@@ -14,7 +14,8 @@ use crate::time::Time;
 ///
 /// As JSON (by [`fmt::Display`], one line, the keys in this order):
 /// `{"time":"2026-11-21T20:15:00.123456Z","event":"open","door":"ssh","address":"192.0.2.7",
-/// "until":"2026-11-21T20:15:30.123456Z"}`; `stage`, `timeout` and `fail` have `stage`, a
+/// "until":"2026-11-21T20:15:30.123456Z"}`; `open` and `extend` by a key have `key` before `until`;
+/// `stage`, `timeout` and `fail` have `stage`, a
 /// number, where `open` and `extend` have `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Event<'a> {
@@ -28,6 +29,9 @@ pub struct Event<'a> {
     pub door: &'a str,
     /// Whose attempt or lease.
     pub address: Network,
+    /// The key by which a lease goes, for what sets its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<&'a str>,
     /// Steps taken rightly so far, for what concerns an attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<u8>,
@@ -96,12 +100,21 @@ mod tests {
             what: What::Open,
             door: "ssh",
             address: "192.0.2.7".parse().unwrap(),
+            key: None,
             stage: None,
             until: Some(Time(AT.0 + 30_000_000)),
         };
         assert_eq!(
             open.to_string(),
             r#"{"time":"2026-11-21T20:15:00.123456Z","event":"open","door":"ssh","address":"192.0.2.7","until":"2026-11-21T20:15:30.123456Z"}"#
+        );
+        let by_key = Event {
+            key: Some("alice"),
+            ..open
+        };
+        assert_eq!(
+            by_key.to_string(),
+            r#"{"time":"2026-11-21T20:15:00.123456Z","event":"open","door":"ssh","address":"192.0.2.7","key":"alice","until":"2026-11-21T20:15:30.123456Z"}"#
         );
         let fail = Event {
             what: What::Fail,

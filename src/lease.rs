@@ -201,7 +201,11 @@ impl Leases {
                 false => known.key,
             };
             let until = until.max(known.until);
-            self.put(Lease { until, key, ..known });
+            self.put(Lease {
+                until,
+                key,
+                ..known
+            });
             return out(change(Act::Extend { until }));
         }
         if terms.max_leases == 0 {

@@ -396,7 +396,7 @@ postern: FILE:3:34: host.home.sequence: \"0\" is out of range; write a port from
 postern: FILE:3:37: host.home.sequence: a boolean is no port; write one such as \"7143\" or \"2912/udp\"
 postern: FILE:4:9: host.home.delay: an integer is no duration; write one such as \"50ms\"
 postern: FILE:7:11: host.work.address: \"\" is no address; write a name or an address in quotes
-postern: FILE:9:1: host.bare: has no sequence; write sequence = [...] with the ports to hit
+postern: FILE:9:1: host.bare: has no way to knock; write sequence = [...] with the ports to hit, ping = \"...\" or spa = true
 postern: FILE:11:12: host.long.sequence: has 0 steps; write 1 to 32
 postern: FILE:12:9: host.long.delay: \"2m\" is too long; write \"0s\" to \"1m\"
 postern: FILE:14:2: door: unknown key; a profile file has tables [host.NAME] and nothing else
@@ -438,3 +438,8 @@ fn a_host_that_the_profile_lacks() {
 #[cfg(all(feature = "e2e", target_os = "linux"))]
 #[path = "client/namespaces.rs"]
 mod namespaces;
+
+#[path = "client/connect.rs"]
+mod connect;
+#[path = "client/ways.rs"]
+mod ways;

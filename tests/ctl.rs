@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use postern::daemon::control::{
     DoorView, GuardState, GuardView, InterfaceView, LeaseView, Response, StatusView,
 };
-use postern::knock::Counters;
+use postern::knock::{Counters, spa};
 use tempfile::TempDir;
 
 fn posternctl(directory: &Path, args: &[&str]) -> Output {
@@ -83,6 +83,7 @@ fn leases() -> Vec<LeaseView> {
     let lease = |door: &str, address: &str, remaining| LeaseView {
         door: door.into(),
         address: address.parse().unwrap(),
+        key: None,
         since: "2026-11-21T20:15:00Z".into(),
         until: "2026-11-21T20:15:30Z".into(),
         remaining,
@@ -96,7 +97,10 @@ fn leases() -> Vec<LeaseView> {
             failure: Some("/usr/sbin/nft: exit status 1: Error:\n  no such table".into()),
             ..lease("ssh", "2001:db8::1:7", 30)
         },
-        lease("backup-and-more", "198.51.100.250", 604800),
+        LeaseView {
+            key: Some("alice".into()),
+            ..lease("backup-and-more", "198.51.100.250", 604800)
+        },
     ]
 }
 
@@ -158,6 +162,17 @@ fn status() -> StatusView {
             timed_out: 10,
             granted: 18,
         },
+        spa: Some(spa::Counters {
+            shapeless: 1,
+            shaped: 27,
+            over_budget: 2,
+            unauthenticated: 3,
+            malformed: 4,
+            stale: 5,
+            address: 6,
+            ports: 7,
+            authorized: 0,
+        }),
         refused: 2,
         withheld: 300,
         restarts: 1,
@@ -208,6 +223,13 @@ fn close() {
     );
     ended(&output, 0, "2 leases of 192.0.2.7 ended\n", "");
 
+    let (output, asked) =
+        Double::answering(&Response::Closed(1)).ask(&["close", "2001:db8:1:2::/64"]);
+    ended(&output, 0, "1 lease of 2001:db8:1:2::/64 ended\n", "");
+    assert!(
+        asked.contains("\"address\":\"2001:db8:1:2::/64\""),
+        "{asked}"
+    );
     let args = ["close", "2001:db8::7", "ssh"];
     let (output, asked) = Double::answering(&Response::Closed(1)).ask(&args);
     assert_eq!(
@@ -440,7 +462,8 @@ fn convert_asks_for_another_sequence_than_the_textbooks() {
     assert_eq!(code, Some(78));
     let wanted = format!(
         "postern.toml:{knock}:1: door.openSSH.knock: the knock has no steps; write sequence = \
-         [...] as posternctl keygen --sequence prints it\n"
+         [...] as posternctl keygen --sequence prints it, or ping = \"...\" as posternctl keygen \
+         --ping does\n"
     );
     assert!(said.contains(&wanted), "{said}");
 
@@ -467,6 +490,9 @@ fn secrets_that_go_where_others_read_them() {
         &["convert", "knockd.conf"][..],
         &["keygen", "--sequence"],
         &["keygen", "--sequence", "--json"],
+        &["keygen", "--ping"],
+        &["keygen", "--spa", "alice", "--fixed"],
+        &["keygen", "--spa", "alice", "--fixed", "--json"],
     ] {
         let said = |mode| {
             let to = fs::File::create(top.path().join("made")).unwrap();
@@ -537,6 +563,17 @@ fn wrong_command_lines() {
         &["keygen"],
         &["keygen", "--sequence", "--steps", "0"],
         &["keygen", "--sequence", "--steps", "33"],
+        &["keygen", "--sequence", "--ping"],
+        &["keygen", "--ping", "--udp"],
+        &["keygen", "--ping", "--steps", "4"],
+        &["keygen", "--ping", "--observed"],
+        &["keygen", "--sequence", "--fixed"],
+        &["keygen", "--spa"],
+        &["keygen", "--spa", "alice"],
+        &["keygen", "--spa", "alice", "--observed", "--fixed"],
+        &["keygen", "--spa", "alice", "--fixed", "--udp"],
+        &["keygen", "--spa", "1st", "--fixed"],
+        &["keygen", "--spa", "a b", "--fixed"],
         &["replay"],
         &["convert"],
         &["replay", "x.pcap", "--to", "nowhere"],
@@ -791,4 +828,166 @@ fn all_json(top: &TempDir, args: &[&str], steps: usize) {
     let output = posternctl(top.path(), &all);
     let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(made["sequence"].as_array().unwrap().len(), steps);
+}
+
+/// What keygen prints, and what it says beside it.
+fn made(top: &TempDir, args: &[&str]) -> (String, serde_json::Value) {
+    let mut all = vec!["keygen"];
+    all.extend(args);
+    let output = posternctl(top.path(), &all);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    all.push("--json");
+    let json = posternctl(top.path(), &all).stdout;
+    (text, serde_json::from_slice(&json).unwrap())
+}
+
+/// A configuration that is sound, with this in the place of its knock, and with this behind it.
+fn sound_with(top: &TempDir, knock: &str, behind: &str) {
+    let before = SOUND
+        .lines()
+        .take_while(|line| !line.starts_with("sequence"));
+    let lines = before.chain([knock, behind]).collect::<Vec<_>>().join("\n");
+    fs::write(top.path().join("postern.toml"), lines).unwrap();
+    let output = posternctl(top.path(), &["check", "postern.toml", "--json"]);
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all["sound"], true, "{all}");
+}
+
+#[test]
+fn new_pings_are_sound_and_differ() {
+    let top = with_configuration("");
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let (text, json) = made(&top, &["--ping"]);
+        sound_with(&top, &text, "");
+        sound_with(&top, json["line"].as_str().unwrap(), "");
+        let quoted = text.split('"').nth(1).unwrap();
+        let knock = format!("# Without a profile: ping -c1 -p {quoted} HOST\n");
+        assert!(text.ends_with(&knock), "{text}");
+        for secret in [quoted, json["ping"].as_str().unwrap()] {
+            assert_eq!(secret.len(), 32);
+            assert!(seen.insert(secret.to_owned()), "the same secret twice");
+        }
+    }
+}
+
+#[test]
+fn new_keys_are_sound_and_differ() {
+    use postern::config::Config;
+
+    let top = with_configuration("");
+    let mut seen = std::collections::BTreeSet::new();
+    for (args, observed) in [
+        (["--spa", "alice", "--observed"], true),
+        (["--spa", "alice", "--fixed"], false),
+        (["--spa", "always", "--fixed"], false),
+    ] {
+        let (text, json) = made(&top, &args);
+        let parts: Vec<&str> = text.split("\n\n").collect();
+        assert_eq!(parts.len(), 3, "{text}");
+        let sequence = "sequence = [\"7143\", \"12912\", \"29001\", \"3381\"]";
+        for section in [parts[0], json["section"].as_str().unwrap()] {
+            sound_with(&top, sequence, section);
+            let read = fs::read_to_string(top.path().join("postern.toml")).unwrap();
+            let config: Config = postern::config::toml::parse("it", &read).unwrap();
+            let key = &config.keys[0];
+            assert_eq!((key.name.as_str(), key.observed), (args[1], observed));
+            assert_eq!((key.secret.cipher.len(), key.secret.hmac.len()), (32, 64));
+            assert!(seen.insert(key.secret.cipher.clone()), "the same key twice");
+            assert!(seen.insert(key.secret.hmac.clone()), "the same key twice");
+        }
+        // The three say the same, and those who ask for what a key does not allow are not let in.
+        let secrets: Vec<&str> = parts[0].split('"').skip(1).step_by(2).take(2).collect();
+        for part in &parts {
+            for secret in &secrets {
+                assert!(part.contains(secret), "{text}");
+            }
+        }
+        assert_eq!(parts[1].contains("from = \"observed\""), observed);
+        assert_eq!(parts[2].contains("ALLOW_IP source"), observed);
+        assert_eq!(json["observed"], observed);
+        for (name, key) in [("section", 0), ("profile", 1), ("fwknoprc", 2)] {
+            let shape = |text: &str| {
+                let lines = text.trim_end().lines().filter(|l| !l.starts_with('#'));
+                let word = |l: &str| l.split(' ').next().unwrap_or_default().to_owned();
+                lines.map(word).collect::<Vec<_>>()
+            };
+            assert_eq!(shape(json[name].as_str().unwrap()), shape(parts[key]));
+        }
+    }
+}
+
+/// fwknop's own client reads its part, and says so by making a packet.
+#[test]
+#[cfg(target_os = "linux")]
+fn fwknop_reads_what_keygen_prints() {
+    let Ok(found) = Command::new("fwknop").arg("--version").output() else {
+        eprintln!("there is no fwknop here");
+        return;
+    };
+    assert!(found.status.success());
+    let top = with_configuration("");
+    for (args, address) in [("--observed", "0.0.0.0"), ("--fixed", "192.0.2.7")] {
+        let (_, json) = made(&top, &["--spa", "alice", args]);
+        let stanza = json["fwknoprc"].as_str().unwrap();
+        let stanza = stanza
+            .replace("HOST\n", "198.51.100.5\n")
+            .replace("ADDRESS", address);
+        let file = top.path().join("fwknoprc");
+        fs::write(&file, stanza).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let ran = Command::new("fwknop")
+            .args(["-T", "-v", "-n", "alice", "-E", "args", "--rc-file"])
+            .arg(&file)
+            .env("HOME", top.path())
+            .current_dir(top.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success(), "{ran:?}");
+        assert!(said.contains(&format!("{address},tcp/22")), "{said}");
+        assert!(said.contains("HMAC Type: 3 (SHA256)"), "{said}");
+    }
+}
+
+/// What a person on a terminal is asked, what they answer, and what comes of it.
+#[test]
+#[cfg(target_os = "linux")]
+fn keygen_asks_on_a_terminal() {
+    let top = with_configuration("");
+    let program = env!("CARGO_BIN_EXE_posternctl");
+    let asked = |answer: &str| {
+        let line = format!("umask 077; '{program}' keygen --spa alice >made");
+        let mut script = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(top.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut typed = script.stdin.take().unwrap();
+        typed.write_all(answer.as_bytes()).unwrap();
+        let output = script.wait_with_output().unwrap();
+        drop(typed);
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        let made = fs::read_to_string(top.path().join("made")).unwrap();
+        (output.status.code(), shown, made)
+    };
+    for (answer, observed) in [("y\n", true), ("what?\nno\n", false)] {
+        let (status, shown, made) = asked(answer);
+        assert_eq!(status, Some(0), "{shown}");
+        let questions = shown.matches("Will alice be behind NAT? [y/n]").count();
+        assert_eq!(questions, answer.lines().count(), "{shown}");
+        assert!(made.contains(&format!("observed = {observed}\n")), "{made}");
+        let secret = made.split('"').nth(1).unwrap();
+        assert!(!shown.contains(secret), "secrets go to standard output");
+    }
+    // The end of input.
+    let (status, shown, made) = asked("\u{4}");
+    assert_eq!((status, made.as_str()), (Some(64), ""), "{shown}");
+    assert!(
+        shown.contains("say --observed if so, and --fixed if not"),
+        "{shown}"
+    );
 }

@@ -12,9 +12,11 @@ mod properties;
 /// Panics at an input where something does not hold.
 type Property = fn(&[u8]);
 
-const TARGETS: [(&str, Property); 13] = [
+const TARGETS: [(&str, Property); 15] = [
     ("packet", properties::packet),
     ("knocks", properties::knocks),
+    ("spa", properties::spa),
+    ("spa_text", properties::spa_text),
     ("knockd_conf", properties::knockd_conf),
     ("postern_toml", properties::postern_toml),
     ("one_time", properties::one_time),

@@ -164,11 +164,12 @@ fn what_was_seen_goes_with_its_door() {
     daemon.grant(1, s(100));
     daemon.look(s(106));
     daemon.packets.clear();
-    let closed = daemon
-        .leases
-        .remap(vec![terms(None), terms(Some(60))], s(107), |door| {
-            (door == 0).then_some(1)
-        });
+    let closed = daemon.leases.remap(
+        vec![terms(None), terms(Some(60))],
+        s(107),
+        |door| (door == 0).then_some(1),
+        |key, _| Some(key),
+    );
     assert_eq!(closed, []);
     daemon
         .traffic

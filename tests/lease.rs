@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use postern::config::Network;
-use postern::lease::{Act, Change, Lease, Leases, Terms, Why};
+use postern::lease::{Act, By, Change, Lease, Leases, Terms, Why};
 use postern::time::Time;
 use proptest::prelude::*;
 
@@ -142,6 +142,7 @@ fn a_door_without_leases_opens_each_time_and_keeps_nothing() {
         address: ip(1).into(),
         since: s(1),
         until: s(9),
+        key: None,
     };
     assert!(!leases.restore(lease, s(2)));
 }
@@ -194,6 +195,7 @@ fn leases_are_put_back_as_long_as_they_last() {
         address: ip(n).into(),
         since: s(since),
         until: s(until),
+        key: None,
     };
     assert!(leases.restore(lease(0, 1, 90, 120), s(100)));
     assert!(!leases.restore(lease(0, 2, 70, 100), s(100)));
@@ -217,6 +219,41 @@ fn leases_are_put_back_as_long_as_they_last() {
 }
 
 #[test]
+fn a_lease_goes_by_the_key_that_set_its_end() {
+    let mut leases = Leases::new(vec![terms(30, 9), terms(30, 9)]);
+    let by = |key, lasts: Option<u64>| By {
+        key,
+        lasts: lasts.map(Duration::from_secs),
+    };
+    let key_of = |leases: &Leases| {
+        let lease = leases.of(0, ip(1)).unwrap();
+        (lease.key, lease.until)
+    };
+    // A request can only shorten, and what it asks for takes nothing from what there is.
+    leases.grant_by(by(Some(1), Some(10)), 0, ip(1), s(100), |_| {});
+    assert_eq!(key_of(&leases), (Some(1), s(110)));
+    leases.grant_by(by(Some(2), Some(5)), 0, ip(1), s(101), |_| {});
+    assert_eq!(key_of(&leases), (Some(1), s(110)));
+    leases.grant_by(by(Some(2), Some(900)), 0, ip(1), s(102), |_| {});
+    assert_eq!(key_of(&leases), (Some(2), s(132)));
+    leases.grant(0, ip(1), s(103), |_| {});
+    assert_eq!(key_of(&leases), (None, s(133)));
+    // The second key opens door 1 no more, the first has another place.
+    leases.grant_by(by(Some(1), None), 0, ip(2), s(104), |_| {});
+    leases.grant_by(by(Some(2), None), 1, ip(2), s(104), |_| {});
+    let keys = |key, door| (key == 1 && door == 0).then_some(7);
+    let closed = leases.remap(vec![terms(30, 9), terms(30, 9)], s(105), Some, keys);
+    let revoked = Change {
+        door: 1,
+        address: ip(2).into(),
+        act: Act::Close(Why::Revoked),
+    };
+    assert_eq!(closed, [revoked]);
+    assert_eq!(leases.of(0, ip(2)).unwrap().key, Some(7));
+    assert_eq!(key_of(&leases), (None, s(133)));
+}
+
+#[test]
 fn a_reload_keeps_the_leases_of_doors_that_still_stand() {
     let mut leases = Leases::new(vec![terms(30, 9), terms(60, 9), terms(60, 9), terms(60, 9)]);
     for door in 0..4 {
@@ -231,7 +268,7 @@ fn a_reload_keeps_the_leases_of_doors_that_still_stand() {
     };
     // 0 is gone, 1 has become 0, 2 has become 1 and has new terms, 3 has no leases any more.
     let new = vec![terms(60, 9), terms(20, 1), no_lease];
-    let closed = leases.remap(new, s(110), |old| old.checked_sub(1));
+    let closed = leases.remap(new, s(110), |old| old.checked_sub(1), |key, _| Some(key));
     let change = |door, n, why| Change {
         door,
         address: ip(n).into(),
@@ -309,7 +346,7 @@ impl Model {
         changes
     }
 
-    fn grant(&mut self, door: u16, address: IpAddr, now: Time) -> Vec<Change> {
+    fn grant(&mut self, by: By, door: u16, address: IpAddr, now: Time) -> Vec<Change> {
         let Some(terms) = self.terms.get(usize::from(door)).copied() else {
             return vec![];
         };
@@ -318,9 +355,11 @@ impl Model {
         let Some(open_for) = terms.open_for else {
             return vec![change(Act::Open { until: None })];
         };
-        let until = now + open_for;
+        let until = now + by.lasts.unwrap_or(open_for).min(open_for);
         if let Some(lease) = self.all.get_mut(&(door, address)) {
-            lease.until = lease.until.max(until);
+            if until >= lease.until {
+                (lease.until, lease.key) = (until, by.key);
+            }
             return vec![change(Act::Extend { until: lease.until })];
         }
         if terms.max_leases == 0 {
@@ -332,6 +371,7 @@ impl Model {
             address,
             since: now,
             until,
+            key: by.key,
         };
         self.all.insert((door, address), lease);
         changes.push(change(Act::Open { until: Some(until) }));
@@ -393,12 +433,20 @@ impl Model {
         };
         let kept = self.all.entry((lease.door, lease.address)).or_insert(new);
         kept.since = kept.since.min(since);
-        kept.until = kept.until.max(until);
+        if until >= kept.until {
+            (kept.until, kept.key) = (until, lease.key);
+        }
         true
     }
 
     /// Doors move by one-to-one maps only.
-    fn remap(&mut self, terms: Vec<Terms>, now: Time, map: &[Option<u16>]) -> Vec<Change> {
+    fn remap(
+        &mut self,
+        terms: Vec<Terms>,
+        now: Time,
+        map: &[Option<u16>],
+        keys: &[Option<u16>],
+    ) -> Vec<Change> {
         let mut old: Vec<Lease> = std::mem::take(&mut self.all).into_values().collect();
         old.sort_by_key(|l| (l.door, l.until, l.address));
         self.terms = terms;
@@ -407,7 +455,13 @@ impl Model {
             let new = map[usize::from(lease.door)];
             let new_terms = new.and_then(|n| self.terms.get(usize::from(n)));
             let fits = |t: &Terms| of(lease.address.address(), t.prefix6) == lease.address;
+            let key = lease.key.map(|key| keys[usize::from(key)]);
             match (new, new_terms.and_then(longest)) {
+                (Some(_), Some(_)) if key == Some(None) => changes.push(Change {
+                    door: lease.door,
+                    address: lease.address,
+                    act: Act::Close(Why::Revoked),
+                }),
                 (Some(_), Some(_)) if !new_terms.is_some_and(fits) => changes.push(Change {
                     door: lease.door,
                     address: lease.address,
@@ -418,6 +472,7 @@ impl Model {
                     let kept = Lease {
                         door,
                         until,
+                        key: key.flatten(),
                         ..lease
                     };
                     self.all.insert((door, lease.address), kept);
@@ -448,11 +503,11 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Grant(u16, u8),
+    Grant(u16, u8, By),
     Due,
     Close(u8, Option<u16>),
-    Restore(u16, u8, u64, u64),
-    Remap(Vec<Terms>, Vec<Option<u16>>),
+    Restore(u16, u8, u64, u64, Option<u16>),
+    Remap(Vec<Terms>, Vec<Option<u16>>, Vec<Option<u16>>),
 }
 
 fn any_terms() -> impl Strategy<Value = Vec<Terms>> {
@@ -477,13 +532,18 @@ fn any_event() -> impl Strategy<Value = Event> {
         let all = map.into_iter().zip(kept);
         all.map(|(new, kept)| new.filter(|_| kept)).collect()
     });
+    let key = || prop::option::of(0u16..3);
+    let lasts = prop::option::of((1u64..20).prop_map(Duration::from_secs));
+    let by = (key(), lasts).prop_map(|(key, lasts)| By { key, lasts });
+    let keys = prop::collection::vec(key(), 3);
     prop_oneof![
-        8 => (door(), 0u8..6).prop_map(|(door, n)| Event::Grant(door, n)),
+        8 => (door(), 0u8..6, by).prop_map(|(door, n, by)| Event::Grant(door, n, by)),
         3 => Just(Event::Due),
         1 => (0u8..6, prop::option::of(door())).prop_map(|(n, door)| Event::Close(n, door)),
-        2 => (door(), 0u8..6, 0u64..60, 0u64..60)
-            .prop_map(|(door, n, since, until)| Event::Restore(door, n, since, until)),
-        1 => (any_terms(), map).prop_map(|(terms, map)| Event::Remap(terms, map)),
+        2 => (door(), 0u8..6, 0u64..60, 0u64..60, key())
+            .prop_map(|(door, n, since, until, key)| Event::Restore(door, n, since, until, key)),
+        1 => (any_terms(), map, keys)
+            .prop_map(|(terms, map, keys)| Event::Remap(terms, map, keys)),
     ]
 }
 
@@ -507,9 +567,9 @@ proptest! {
             let time = s(now as u64);
             let mut changes = Vec::new();
             match event {
-                Event::Grant(door, n) => {
-                    leases.grant(door, ip(n), time, |c| changes.push(c));
-                    prop_assert_eq!(changes, model.grant(door, ip(n), time));
+                Event::Grant(door, n, by) => {
+                    leases.grant_by(by, door, ip(n), time, |c| changes.push(c));
+                    prop_assert_eq!(changes, model.grant(by, door, ip(n), time));
                 }
                 Event::Due => {
                     let mut ended = Vec::new();
@@ -520,13 +580,16 @@ proptest! {
                     leases.close(ip(n), door, |c| changes.push(c));
                     prop_assert_eq!(changes, model.close(ip(n), door));
                 }
-                Event::Restore(door, n, since, until) => {
-                    let lease = Lease { door, address: ip(n).into(), since: s(since), until: s(until) };
+                Event::Restore(door, n, since, until, key) => {
+                    let (address, since, until) = (ip(n).into(), s(since), s(until));
+                    let lease = Lease { door, address, since, until, key };
                     prop_assert_eq!(leases.restore(lease, time), model.restore(lease, time));
                 }
-                Event::Remap(terms, map) => {
-                    let changes = leases.remap(terms.clone(), time, |old| map[usize::from(old)]);
-                    prop_assert_eq!(changes, model.remap(terms, time, &map));
+                Event::Remap(terms, map, keys) => {
+                    let door = |old| map[usize::from(old)];
+                    let key = |old, _| keys[usize::from(old)];
+                    let changes = leases.remap(terms.clone(), time, door, key);
+                    prop_assert_eq!(changes, model.remap(terms, time, &map, &keys));
                 }
             }
             let mut all: Vec<Lease> = model.all.values().copied().collect();

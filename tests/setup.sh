@@ -1,13 +1,15 @@
 #!/bin/sh
 # Makes sure that what a job needs is there: setup.sh [build] [test] [lint] [fuzz]
-# [freebsd-cross] ("build test" when none is named).
+# [freebsd-cross] [windows-cross] [wine] ("build test" when none is named).
 #
 #   build           a linker, libpcap with its headers, cargo
-#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, ...,
+#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, fwknop, nmap, ...,
 #                   and bmake for the port
 #   lint            shellcheck, mandoc, bmake
 #   fuzz            a C++ compiler, for libFuzzer
 #   freebsd-cross   Debian's Rust with the standard library's source, and Python for zig
+#   windows-cross   the same Rust, and a linker for Windows
+#   wine            what runs postern.exe, and the curl that its tests hand to wine's cmd
 #
 # As root on Debian what is missing is installed and named; no service is started or enabled by
 # it. Elsewhere it is only named. When nothing is missing this does nothing.
@@ -33,9 +35,11 @@ packages() {
                 'libpcap-dev /usr/include/pcap/pcap.h'
             ;;
         Linux/test)
-            printf '%s\n' 'bmake bmake' 'git git' 'iproute2 ip' 'iptables iptables' \
-                'iputils-ping ping' 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
-                'openssh-client ssh' 'openssh-server sshd' 'tcpdump tcpdump'
+            printf '%s\n' 'bmake bmake' 'curl curl' 'fwknop-client fwknop' 'fwknop-server fwknopd' \
+                'git git' 'inetutils-telnet telnet' 'iproute2 ip' 'iptables iptables' \
+                'iputils-ping ping' 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' \
+                'nmap nmap' 'openssh-client ssh' 'openssh-server sshd' 'putty-tools plink' \
+                'tcpdump tcpdump'
             ;;
         Linux/lint)
             printf '%s\n' 'bmake bmake' 'mandoc mandoc' 'shellcheck shellcheck'
@@ -47,6 +51,15 @@ packages() {
             printf '%s\n' 'binutils readelf' 'cargo-web /usr/bin/cargo' 'file file' \
                 'python3-pip /usr/bin/pip3' 'rust-web-clippy /usr/bin/cargo-clippy' \
                 'rust-web-src /usr/lib/rustlib/src' 'rustc-web /usr/bin/rustc'
+            ;;
+        Linux/windows-cross)
+            printf '%s\n' 'cargo-web /usr/bin/cargo' 'file file' \
+                'gcc-mingw-w64-x86-64-win32 x86_64-w64-mingw32-gcc' \
+                'rust-web-clippy /usr/bin/cargo-clippy' 'rust-web-src /usr/lib/rustlib/src' \
+                'rustc-web /usr/bin/rustc'
+            ;;
+        Linux/wine)
+            printf '%s\n' 'curl curl' 'wine wine' 'wine64 /usr/lib/wine/wine64'
             ;;
         FreeBSD/build)
             printf '%s\n' 'rust cargo'
@@ -73,7 +86,7 @@ missing() {
 }
 
 # Debian starts a service when its package is installed, and at every boot from then on. Neither
-# is wanted of sshd and knockd here.
+# is wanted of sshd, knockd and fwknopd here.
 policy=/usr/sbin/policy-rc.d
 
 apt_install() {
@@ -97,7 +110,7 @@ apt_install() {
     for package; do
         case $package in
             openssh-server) service=ssh ;;
-            knockd) service=knockd ;;
+            fwknop-server | knockd) service=$package ;;
             *) continue ;;
         esac
         update-rc.d "$service" disable >/dev/null 2>&1 || true

@@ -56,8 +56,13 @@ pub fn profile(data: &[u8]) {
     match profiles::parse(FILE, &text) {
         Err(mistakes) => hold(&text, FILE, &mistakes),
         Ok(hosts) => {
-            for knock in hosts.values() {
-                assert!(bounds::STEPS.contains(&knock.steps.len()));
+            for host in hosts {
+                assert!(profiles::WAYS.contains(&host.ways.len()));
+                for way in host.ways {
+                    if let profiles::Way::Sequence(sequence) = way {
+                        assert!(bounds::STEPS.contains(&sequence.steps.len()));
+                    }
+                }
             }
         }
     }

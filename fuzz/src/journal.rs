@@ -71,6 +71,7 @@ fn record(bytes: &mut Bytes, kind: u8) -> Record {
             address,
             since: until / 2,
             until,
+            key: (kind & 0x80 != 0).then(|| "alice".to_owned()),
             done: kind & 8 != 0,
             stop: (kind & 0x40 != 0).then(|| "pfctl -t \"x\"".to_owned()),
         }),
@@ -78,6 +79,7 @@ fn record(bytes: &mut Bytes, kind: u8) -> Record {
             door,
             address,
             until,
+            key: (kind & 0x80 != 0).then(|| "bob".to_owned()),
         },
         6 => Record::Done { door, address },
         _ => Record::Closed { door, address },
@@ -114,10 +116,11 @@ fn whole_lines(text: &[u8]) {
                 door,
                 address,
                 until,
+                key,
             }) => {
                 entries
                     .entry((door, address))
-                    .and_modify(|e| e.until = until);
+                    .and_modify(|e| (e.until, e.key) = (until, key));
             }
             Some(Record::Done { door, address }) => {
                 entries.entry((door, address)).and_modify(|e| e.done = true);

@@ -7,6 +7,7 @@ mod config;
 mod journal;
 mod knocks;
 mod packet;
+mod spa;
 mod wire;
 
 pub use commands::listings;
@@ -14,6 +15,7 @@ pub use config::{knockd_conf, one_time, postern_toml, profile};
 pub use journal::{journal, spent, trial};
 pub use knocks::knocks;
 pub use packet::packet;
+pub use spa::{spa, spa_text};
 pub use wire::{control, wire_down, wire_up};
 
 /// Takes numbers off the front of an input; zeros at its end.

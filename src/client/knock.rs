@@ -1,16 +1,20 @@
-//! A sequence of ports -> packets on the wire, in order.
+//! postern knock: a sequence of ports -> packets on the wire, in order.
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::thread;
 use std::time::Duration;
 
+use clap::Args;
 use socket2::{Domain, Socket, Type};
 
-use crate::config::{Port, Protocol};
-use crate::exit::words;
+use super::address;
+use super::profile::Way;
+use super::{Common, Problem};
+use crate::config::{Port, Protocol, Wrong, units};
+use crate::exit::{self, words};
 
 /// Between two steps, unless told otherwise: longer than networks reorder packets by, short
 /// enough that eight steps pass in half a second.
@@ -22,77 +26,104 @@ pub const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_sec
 /// What a UDP step carries: one NUL byte, as Debian's knock sends.
 const DATAGRAM: &[u8] = &[0];
 
-/// What to send, and where to.
+/// What to hit, and how fast.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Knock {
-    /// A name or an address; an IPv6 address may stand in brackets and bear a zone.
-    pub host: String,
+pub struct Sequence {
     /// At least one.
     pub steps: Vec<Port>,
     /// From one step to the next.
     pub delay: Duration,
 }
 
+impl Sequence {
+    /// From its first step to its last.
+    pub(super) fn takes(&self) -> Duration {
+        let pauses = self.steps.len().saturating_sub(1);
+        self.delay * u32::try_from(pauses).unwrap_or(u32::MAX)
+    }
+}
+
 /// Steps are secret: only how many there are is shown.
-impl fmt::Debug for Knock {
+impl fmt::Debug for Sequence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Knock({}, {} steps)", self.host, self.steps.len())
+        write!(f, "Sequence({} steps)", self.steps.len())
     }
 }
 
-/// Which addresses of a host to consider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Family {
-    /// The first that the system names, which is the one other programs will connect to.
-    #[default]
-    Any,
-    /// IPv4 only.
-    V4,
-    /// IPv6 only.
-    V6,
+#[derive(Args)]
+pub(super) struct KnockArgs {
+    #[command(flatten)]
+    common: Common,
+    /// A name or address; without ports, a host of the profile file
+    #[arg(value_hint = clap::ValueHint::Hostname)]
+    host: String,
+    /// The steps in order: 7143, 7143/tcp or 2912/udp
+    #[arg(value_name = "PORT[/udp]", value_parser = units::port)]
+    ports: Vec<Port>,
+    /// From one step to the next [default: 50ms, or as the profile says]
+    #[arg(short, long, value_name = "DURATION", value_parser = delay)]
+    delay: Option<Duration>,
 }
 
-impl Family {
-    fn admits(self, address: IpAddr) -> bool {
-        match self {
-            Family::Any => true,
-            Family::V4 => address.is_ipv4(),
-            Family::V6 => address.is_ipv6(),
+fn delay(text: &str) -> Result<Duration, Wrong> {
+    units::duration_within(text, &DELAYS)
+}
+
+/// Hits the ports of the command line if it names some, else those of the profile.
+pub(super) fn run(args: &KnockArgs) -> Result<(), Problem> {
+    let common = &args.common;
+    let (name, sequence) = match args.ports.is_empty() {
+        false => (
+            args.host.clone(),
+            Sequence {
+                steps: args.ports.clone(),
+                delay: DELAY,
+            },
+        ),
+        true => {
+            let host = common.profile(&args.host, "ports")?;
+            let sequence = host.ways.iter().find_map(|way| match way {
+                Way::Sequence(sequence) => Some(sequence.clone()),
+                _ => None,
+            });
+            let sequence = sequence.ok_or_else(|| host.lacks("sequence"))?;
+            (host.address, sequence)
         }
+    };
+    let address = common.resolve(&name)?;
+    let delay = args.delay.unwrap_or(sequence.delay);
+    send(address, &sequence.steps, delay, common.source, |target| {
+        common.say(format_args!("hitting {target}"));
+    })?;
+    Ok(())
+}
+
+/// A step could not be sent. Those after it were not tried: the door would not open.
+#[derive(Debug, thiserror::Error)]
+#[error("{to}: {}; {}", words(why), Sent { sent: *sent, of: *of })]
+pub struct Unsent {
+    /// The step.
+    pub to: Target,
+    /// What the system said.
+    pub why: io::Error,
+    /// How many steps went out before it.
+    pub sent: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl Unsent {
+    /// The same for whoever need not know the step.
+    pub(super) fn without_step(&self) -> String {
+        let (sent, of) = (self.sent, self.of);
+        format!("{}; {}", words(&self.why), Sent { sent, of })
     }
 }
 
-/// Why a knock did not go out whole.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The system does not know the name, or has no answer now.
-    #[error("{host}: cannot be resolved: {}", words(why))]
-    Unresolved {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        why: io::Error,
-    },
-    /// The name has addresses, but none of the family asked for.
-    #[error("{host}: has no {family} address")]
-    NoAddress {
-        /// The name.
-        host: String,
-        /// `IPv4` or `IPv6`.
-        family: &'static str,
-    },
-    /// A step could not be sent. Those after it were not tried: the door would not open.
-    #[error("{to}: {}; {}", words(why), Sent { sent: *sent, of: *of })]
-    Unsent {
-        /// The step.
-        to: Target,
-        /// What the system said.
-        why: io::Error,
-        /// How many steps went out before it.
-        sent: usize,
-        /// How many there are.
-        of: usize,
-    },
+impl From<Unsent> for Problem {
+    fn from(e: Unsent) -> Problem {
+        Problem::new(exit::UNAVAILABLE, e)
+    }
 }
 
 struct Sent {
@@ -121,41 +152,7 @@ pub struct Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        write!(f, "{protocol} {}", self.to)
-    }
-}
-
-/// The address to knock at: the first that the system names in the family.
-pub fn resolve(host: &str, family: Family) -> Result<SocketAddr, Error> {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host);
-    let unresolved = |why| Error::Unresolved {
-        host: host.to_owned(),
-        why,
-    };
-    let mut any = false;
-    for address in (bare, 0).to_socket_addrs().map_err(unresolved)? {
-        any = true;
-        if family.admits(address.ip()) {
-            return Ok(address);
-        }
-    }
-    match (any, family) {
-        (true, Family::V4) => Err(Error::NoAddress {
-            host: host.to_owned(),
-            family: "IPv4",
-        }),
-        (true, Family::V6) => Err(Error::NoAddress {
-            host: host.to_owned(),
-            family: "IPv6",
-        }),
-        _ => Err(unresolved(io::Error::other("it has no address"))),
+        write!(f, "{} {}", self.protocol, self.to)
     }
 }
 
@@ -167,7 +164,7 @@ pub fn send(
     delay: Duration,
     source: Option<IpAddr>,
     mut about_to: impl FnMut(Target),
-) -> Result<(), Error> {
+) -> Result<(), Unsent> {
     for (i, step) in steps.iter().enumerate() {
         if i > 0 {
             thread::sleep(delay);
@@ -179,7 +176,7 @@ pub fn send(
             protocol: step.protocol,
         };
         about_to(target);
-        hit(target, source).map_err(|why| Error::Unsent {
+        hit(target, source).map_err(|why| Unsent {
             to: target,
             why,
             sent: i,
@@ -191,24 +188,17 @@ pub fn send(
 
 /// Sends one step, from a socket of its own: what ICMP says of one step never reaches another.
 fn hit(target: Target, source: Option<IpAddr>) -> io::Result<()> {
-    let domain = Domain::for_address(target.to);
     match target.protocol {
-        Protocol::Udp => {
-            let socket = Socket::new(domain, Type::DGRAM, Some(socket2::Protocol::UDP))?;
-            bind(&socket, target.to, source)?;
-            match socket.send_to(DATAGRAM, &target.to.into()) {
-                Err(e) if e.kind() != io::ErrorKind::ConnectionRefused => Err(e),
-                _ => Ok(()),
-            }
-        }
+        Protocol::Udp => datagram(target.to, source, DATAGRAM),
         // Closed as soon as the SYN is on its way: a SYN still held for the neighbour's address
         // goes out all the same, none is sent twice, and should somebody listen there, he is
         // left with a reset and no connection.
         Protocol::Tcp => {
+            let domain = Domain::for_address(target.to);
             let socket = Socket::new(domain, Type::STREAM, Some(socket2::Protocol::TCP))?;
             socket.set_nonblocking(true)?;
             socket.set_linger(Some(Duration::ZERO))?;
-            bind(&socket, target.to, source)?;
+            address::bind(&socket, target.to, source)?;
             match socket.connect(&target.to.into()) {
                 Err(e) if !went_out(&e) => Err(e),
                 _ => Ok(()),
@@ -217,13 +207,15 @@ fn hit(target: Target, source: Option<IpAddr>) -> io::Result<()> {
     }
 }
 
-fn bind(socket: &Socket, to: SocketAddr, source: Option<IpAddr>) -> io::Result<()> {
-    let Some(source) = source else { return Ok(()) };
-    let mut from = SocketAddr::new(source, 0);
-    if let (SocketAddr::V6(from), SocketAddr::V6(to)) = (&mut from, to) {
-        from.set_scope_id(to.scope_id());
+/// Sends one UDP datagram.
+pub(super) fn datagram(to: SocketAddr, source: Option<IpAddr>, payload: &[u8]) -> io::Result<()> {
+    let domain = Domain::for_address(to);
+    let socket = Socket::new(domain, Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    address::bind(&socket, to, source)?;
+    match socket.send_to(payload, &to.into()) {
+        Err(e) if e.kind() != io::ErrorKind::ConnectionRefused => Err(e),
+        _ => Ok(()),
     }
-    socket.bind(&from.into())
 }
 
 /// Whether a non-blocking connect that returned this error has sent its SYN.
@@ -238,37 +230,13 @@ fn went_out(error: &io::Error) -> bool {
     )
 }
 
-/// The family of an address given as `--source`.
-pub fn family_of(address: IpAddr) -> Family {
-    match address {
-        IpAddr::V4(_) => Family::V4,
-        IpAddr::V6(_) => Family::V6,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_address_needs_no_resolver() {
-        let address = |host, family| resolve(host, family).unwrap().to_string();
-        assert_eq!(address("192.0.2.7", Family::Any), "192.0.2.7:0");
-        assert_eq!(address("2001:db8::7", Family::Any), "[2001:db8::7]:0");
-        assert_eq!(address("[2001:db8::7]", Family::V6), "[2001:db8::7]:0");
-    }
-
-    #[test]
-    fn a_host_without_the_family_is_an_error_that_says_so() {
-        let e = resolve("192.0.2.7", Family::V6).unwrap_err();
-        assert_eq!(e.to_string(), "192.0.2.7: has no IPv6 address");
-        let e = resolve("2001:db8::7", Family::V4).unwrap_err();
-        assert_eq!(e.to_string(), "2001:db8::7: has no IPv4 address");
-    }
-
-    #[test]
     fn an_unsent_step_says_what_had_been_sent() {
-        let error = |sent| Error::Unsent {
+        let error = |sent| Unsent {
             to: Target {
                 to: "[2001:db8::1]:2912".parse().unwrap(),
                 protocol: Protocol::Udp,

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
-use super::knock;
+use super::address::{self, Family};
+use super::{Problem, knock};
 use crate::config::{Port, Protocol, units};
 use crate::exit;
 
@@ -77,37 +78,35 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     match knock_at(&cli) {
         Ok(()) => exit::OK,
         Err(e) => {
-            let _ = writeln!(io::stderr(), "{NAME}: {e}");
+            let _ = writeln!(io::stderr(), "{NAME}: {}", e.said);
             FAILED
         }
     }
 }
 
-fn knock_at(cli: &Cli) -> Result<(), knock::Error> {
+fn knock_at(cli: &Cli) -> Result<(), Problem> {
     let family = match (cli.ipv4, cli.ipv6) {
-        (true, _) => knock::Family::V4,
-        (_, true) => knock::Family::V6,
-        _ => knock::Family::Any,
+        (true, _) => Family::V4,
+        (_, true) => Family::V6,
+        _ => Family::Any,
     };
     let mut steps = cli.ports.clone();
     if cli.udp {
         steps.iter_mut().for_each(|s| s.protocol = Protocol::Udp);
     }
-    let address = knock::resolve(&cli.host, family)?;
+    let address = address::resolve(&cli.host, family)?[0];
     let delay = Duration::from_millis(cli.delay.into());
     knock::send(address, &steps, delay, None, |target| {
         if cli.verbose {
             // Steps go out whether somebody reads about them or not.
             let _ = writeln!(io::stdout(), "hitting {}", as_knock_writes(target));
         }
-    })
+    })?;
+    Ok(())
 }
 
 /// `tcp 192.0.2.1:7000`, `udp 2001:db8::1:7000`.
 fn as_knock_writes(target: knock::Target) -> String {
-    let protocol = match target.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    format!("{protocol} {}:{}", target.to.ip(), target.to.port())
+    let (protocol, to) = (target.protocol, target.to);
+    format!("{protocol} {}:{}", to.ip(), to.port())
 }

@@ -1,31 +1,105 @@
-//! The profile file: hosts by name, each with its knock.
+//! The profile file: hosts by name, each with the ways to knock at it.
 //!
 //! ```toml
 //! [host.home]
 //! address = "home.example.net"       # default: the host's name
 //! sequence = ["7143", "2912/udp"]
 //! delay = "50ms"
+//!
+//! [host.work]                        # several ways, tried in order
+//! port = 22
+//! [[host.work.way]]
+//! sequence = ["7143", "2912/udp"]
+//! [[host.work.way]]
+//! ping = "6b3f..."
+//! [[host.work.way]]
+//! spa = true
+//! cipher_key = "BASE64"              # fwknop's KEY_BASE64
+//! hmac_key = "BASE64"                # fwknop's HMAC_KEY_BASE64
+//! hmac = "sha256"
+//! carrier = "62201/udp"              # or "icmp"
+//! opens = ["22/tcp"]                 # default: the port that is connected to
+//! from = "observed"                  # default: the address that this machine sends from
+//! lasts = "30s"                      # default: as the door has it
 //! ```
 
-use std::collections::BTreeMap;
+mod reader;
+
 use std::env;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use toml::de::{DeTable, DeValue};
+pub use reader::{HOST_KEYS, WAY_KEYS, WAYS, parse};
 
-use super::knock::{DELAY, DELAYS, Knock};
-use crate::config::mistake::{Lines, Mistake, Wrong, quote, utf8};
+use super::Problem;
+use super::knock::Sequence;
+use super::spa::Spa;
+use crate::config::Pattern;
+use crate::config::mistake::{Mistake, utf8};
 use crate::config::toml::keys::nearest;
-use crate::config::{Port, bounds, units};
-use crate::exit::words;
+use crate::exit::{self, words};
 
-/// The keys of a `[host.NAME]`.
-pub const KEYS: [&str; 3] = ["address", "sequence", "delay"];
+/// The port that is connected to where nothing else is said: ssh's.
+pub const PORT: u16 = 22;
 
-/// Why the profile file gives no knock.
+/// A host to knock at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its name in the file.
+    pub name: String,
+    /// A name or an address; an IPv6 address may stand in brackets and bear a zone.
+    pub address: String,
+    /// What [`super::connect`] connects to if nothing else is said.
+    pub port: u16,
+    /// In the order in which they are tried; at least one.
+    pub ways: Vec<Way>,
+}
+
+impl Host {
+    /// It has no way of this kind.
+    pub(super) fn lacks(&self, kind: &str) -> Problem {
+        let mut others: Vec<&str> = self.ways.iter().map(Way::kind).collect();
+        others.dedup();
+        let (name, others) = (&self.name, others.join(" and "));
+        Problem::new(
+            exit::CONFIG,
+            format!("host.{name}: has no {kind}, only {others}"),
+        )
+    }
+}
+
+/// A way to knock at a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A sequence of ports.
+    Sequence(Sequence),
+    /// An echo request with this secret in it.
+    Ping(Pattern),
+    /// A sealed packet.
+    Spa(Spa),
+}
+
+impl Way {
+    /// What it is called: the key that it has in the file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Way::Sequence(_) => "sequence",
+            Way::Ping(_) => "ping",
+            Way::Spa(_) => "spa",
+        }
+    }
+}
+
+/// As [`Way::kind`].
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+/// Why the profile file has no such host.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such file.
@@ -64,6 +138,17 @@ pub enum Error {
         /// The one that may have been meant.
         near: Option<String>,
     },
+    /// Several of its hosts have the address.
+    #[error("{}: {} have the address {address}; name the one that is meant (ssh: {})",
+        file.display(), hosts.join(" and "), "%n in the place of %h")]
+    Several {
+        /// The file.
+        file: PathBuf,
+        /// The address asked for.
+        address: String,
+        /// The hosts, with their tables: `host.home`.
+        hosts: Vec<String>,
+    },
 }
 
 fn lines(mistakes: &[Mistake]) -> String {
@@ -91,21 +176,16 @@ pub fn file() -> Option<PathBuf> {
     Some(directory.join("postern").join("config.toml"))
 }
 
-/// The knock of `host` in the profile `file`.
+/// The host of this name in the profile `file`.
 ///
 /// # Errors
 /// The whole file is read and checked, whichever host is asked for.
-pub fn find(file: &Path, host: &str) -> Result<Knock, Error> {
-    let bytes = read(file)?;
-    let name = file.display().to_string();
-    let mut hosts = utf8(&name, &bytes)
-        .map_err(|mistake| vec![mistake])
-        .and_then(|text| parse(&name, text))
-        .map_err(Error::Wrong)?;
-    if let Some(knock) = hosts.remove(host) {
-        return Ok(knock);
+pub fn find(file: &Path, host: &str) -> Result<Host, Error> {
+    let mut hosts = read_all(file)?;
+    if let Some(at) = hosts.iter().position(|known| known.name == host) {
+        return Ok(hosts.swap_remove(at));
     }
-    let known: Vec<&str> = hosts.keys().map(String::as_str).collect();
+    let known: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
     Err(Error::NoHost {
         file: file.to_owned(),
         host: host.to_owned(),
@@ -113,7 +193,42 @@ pub fn find(file: &Path, host: &str) -> Result<Knock, Error> {
     })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
+/// The host of this name, or else the one that has it for its address: ssh's `%h` is one or the
+/// other. `None`: there is neither.
+///
+/// # Errors
+/// As [`find`]'s; and where several hosts have the address.
+pub fn find_either(file: &Path, name: &str) -> Result<Option<Host>, Error> {
+    let mut hosts = read_all(file)?;
+    if let Some(at) = hosts.iter().position(|known| known.name == name) {
+        return Ok(Some(hosts.swap_remove(at)));
+    }
+    // Names in the DNS are the same in any case.
+    hosts.retain(|known| known.address.eq_ignore_ascii_case(name));
+    match hosts.len() {
+        0 | 1 => Ok(hosts.pop()),
+        _ => Err(Error::Several {
+            file: file.to_owned(),
+            address: name.to_owned(),
+            hosts: hosts.iter().map(|h| format!("host.{}", h.name)).collect(),
+        }),
+    }
+}
+
+fn read_all(file: &Path) -> Result<Vec<Host>, Error> {
+    let bytes = read(file)?;
+    let name = file.display().to_string();
+    utf8(&name, &bytes)
+        .map_err(|mistake| vec![mistake])
+        .and_then(|text| parse(&name, text))
+        .map_err(Error::Wrong)
+}
+
+/// The bytes of a file that holds secrets.
+///
+/// # Errors
+/// Where others can read or write it, too.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Error> {
     let unreadable = |why: io::Error| match why.kind() {
         io::ErrorKind::NotFound => Error::Absent {
             file: file.to_owned(),
@@ -138,165 +253,4 @@ fn read(file: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     open.read_to_end(&mut bytes).map_err(unreadable)?;
     Ok(bytes)
-}
-
-/// Reads a profile file's text: its hosts by name.
-///
-/// # Errors
-/// Every mistake with its place, in the order of the text; `file` is what it is called there.
-pub fn parse(file: &str, text: &str) -> Result<BTreeMap<String, Knock>, Vec<Mistake>> {
-    let mut reader = Reader {
-        file,
-        lines: Lines::new(text),
-        found: Vec::new(),
-    };
-    let (document, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        let what = error.message().lines().collect::<Vec<_>>().join(", ");
-        let wrong = Wrong::new(what, "see https://toml.io/en/v1.0.0");
-        reader.refuse(error.span().unwrap_or(0..0), "", wrong);
-    }
-    // What follows from broken syntax is no mistake of its own.
-    let hosts = match reader.found.is_empty() {
-        true => reader.hosts(document.get_ref()),
-        false => BTreeMap::new(),
-    };
-    if reader.found.is_empty() {
-        return Ok(hosts);
-    }
-    reader.found.sort_by_key(|mistake| mistake.place);
-    Err(reader.found)
-}
-
-struct Reader<'t> {
-    file: &'t str,
-    lines: Lines<'t>,
-    found: Vec<Mistake>,
-}
-
-impl Reader<'_> {
-    fn refuse(&mut self, at: Range<usize>, key: &str, wrong: Wrong) {
-        self.found.push(Mistake {
-            file: self.file.to_owned(),
-            place: self.lines.place(at.start),
-            key: key.to_owned(),
-            what: wrong.what,
-            right: wrong.right,
-        });
-    }
-
-    fn kept<T>(&mut self, at: Range<usize>, key: &str, read: Result<T, Wrong>) -> Option<T> {
-        read.map_err(|wrong| self.refuse(at, key, wrong)).ok()
-    }
-
-    fn hosts(&mut self, document: &DeTable<'_>) -> BTreeMap<String, Knock> {
-        let mut hosts = BTreeMap::new();
-        for (key, value) in document {
-            if key.get_ref() != "host" {
-                let right = "a profile file has tables [host.NAME] and nothing else";
-                let wrong = Wrong::new("unknown key", right);
-                self.refuse(key.span(), key.get_ref(), wrong);
-                continue;
-            }
-            let DeValue::Table(tables) = value.get_ref() else {
-                let wrong = no(value.get_ref(), "table", "write [host.NAME]");
-                self.refuse(value.span(), "host", wrong);
-                continue;
-            };
-            for (name, value) in tables {
-                let name = name.get_ref();
-                let DeValue::Table(table) = value.get_ref() else {
-                    let right = "write it in a table [host.NAME]";
-                    let wrong = no(value.get_ref(), "table", right);
-                    self.refuse(value.span(), &format!("host.{name}"), wrong);
-                    continue;
-                };
-                if let Some(knock) = self.host(name, value.span(), table) {
-                    hosts.insert(name.to_string(), knock);
-                }
-            }
-        }
-        hosts
-    }
-
-    fn host(&mut self, name: &str, at: Range<usize>, table: &DeTable<'_>) -> Option<Knock> {
-        let mut knock = Knock {
-            host: name.to_owned(),
-            steps: Vec::new(),
-            delay: DELAY,
-        };
-        let before = self.found.len();
-        for (key, value) in table {
-            let full = format!("host.{name}.{}", key.get_ref());
-            match (key.get_ref().as_ref(), value.get_ref()) {
-                ("address", DeValue::String(text)) if !text.is_empty() => {
-                    knock.host = text.to_string();
-                }
-                ("address", other) => {
-                    let wrong = no(other, "address", "write a name or an address in quotes");
-                    self.refuse(value.span(), &full, wrong);
-                }
-                ("delay", DeValue::String(text)) => {
-                    let read = units::duration_within(text, &DELAYS);
-                    if let Some(delay) = self.kept(value.span(), &full, read) {
-                        knock.delay = delay;
-                    }
-                }
-                ("delay", other) => {
-                    let wrong = no(other, "duration", "write one such as \"50ms\"");
-                    self.refuse(value.span(), &full, wrong);
-                }
-                ("sequence", DeValue::Array(items)) => {
-                    for item in items {
-                        let read = step(item.get_ref());
-                        knock.steps.extend(self.kept(item.span(), &full, read));
-                    }
-                    if !bounds::STEPS.contains(&items.len()) {
-                        let what = format!("has {} steps", items.len());
-                        let wrong = Wrong::new(what, format!("write 1 to {}", bounds::STEPS.end()));
-                        self.refuse(value.span(), &full, wrong);
-                    }
-                }
-                ("sequence", other) => {
-                    let right = "write one such as [\"7143\", \"2912/udp\"]";
-                    self.refuse(value.span(), &full, no(other, "list", right));
-                }
-                (unknown, _) => {
-                    let right = match nearest(unknown, &KEYS) {
-                        Some(near) => format!("the nearest known one is {near}"),
-                        None => format!("keys known here are {}", KEYS.join(", ")),
-                    };
-                    self.refuse(key.span(), &full, Wrong::new("unknown key", right));
-                }
-            }
-        }
-        if !table.contains_key("sequence") && self.found.len() == before {
-            let right = "write sequence = [...] with the ports to hit";
-            let wrong = Wrong::new("has no sequence", right);
-            self.refuse(at, &format!("host.{name}"), wrong);
-        }
-        (self.found.len() == before).then_some(knock)
-    }
-}
-
-fn step(value: &DeValue<'_>) -> Result<Port, Wrong> {
-    match value {
-        DeValue::String(text) => units::port(text),
-        DeValue::Integer(number) => units::port(&number.to_string()),
-        other => Err(no(
-            other,
-            "port",
-            "write one such as \"7143\" or \"2912/udp\"",
-        )),
-    }
-}
-
-/// A value of the wrong kind.
-fn no(value: &DeValue<'_>, wanted: &str, right: &str) -> Wrong {
-    let given = match value {
-        DeValue::String(text) => quote(text),
-        DeValue::Integer(_) | DeValue::Array(_) => format!("an {}", value.type_str()),
-        _ => format!("a {}", value.type_str()),
-    };
-    Wrong::new(format!("{given} is no {wanted}"), right)
 }

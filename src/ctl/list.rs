@@ -23,38 +23,40 @@ pub fn run(socket: &Path, json: bool, out: &mut impl Write) -> Result<u8, Proble
     Ok(exit::OK)
 }
 
+/// Keys are a column where any lease goes by one.
 fn table(leases: &[LeaseView], out: &mut impl Write) -> std::io::Result<()> {
-    let head = [
-        "DOOR",
-        "ADDRESS",
-        "KEY",
-        "SINCE",
-        "UNTIL",
-        "REMAINING",
-        "STATE",
-    ];
-    let head = head.map(str::to_owned);
-    let rows: Vec<[String; 7]> = std::iter::once(head)
-        .chain(leases.iter().map(|lease| {
-            [
-                lease.door.clone(),
-                lease.address.to_string(),
-                lease.key.clone().unwrap_or_else(|| "-".to_owned()),
-                lease.since.clone(),
-                lease.until.clone(),
-                units::show_duration(Duration::from_secs(lease.remaining)),
-                state(lease),
-            ]
-        }))
-        .collect();
+    let head = ["DOOR", "ADDRESS", "SINCE", "UNTIL", "REMAINING", "STATE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(leases.iter().map(|lease| {
+        vec![
+            lease.door.clone(),
+            lease.address.to_string(),
+            lease.since.clone(),
+            lease.until.clone(),
+            units::show_duration(Duration::from_secs(lease.remaining)),
+            state(lease),
+        ]
+    }));
+    if leases.iter().any(|lease| lease.key.is_some()) {
+        let keys = leases.iter().map(|lease| lease.key.as_deref());
+        let keys = std::iter::once(Some("KEY")).chain(keys);
+        for (row, key) in rows.iter_mut().zip(keys) {
+            row.insert(2, key.unwrap_or("-").to_owned());
+        }
+    }
     let width = |column: usize| rows.iter().map(|r| r[column].len()).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
-    for [door, address, key, since, until, remaining, state] in &rows {
-        let [d, a, k, s, u, r, _] = widths;
-        writeln!(
-            out,
-            "{door:d$}  {address:a$}  {key:k$}  {since:s$}  {until:u$}  {remaining:>r$}  {state}"
-        )?;
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    for row in &rows {
+        let Some((state, rest)) = row.split_last() else {
+            continue;
+        };
+        for (at, (text, &width)) in rest.iter().zip(&widths).enumerate() {
+            match at + 1 == rest.len() {
+                true => write!(out, "{text:>width$}  ")?,
+                false => write!(out, "{text:width$}  ")?,
+            }
+        }
+        writeln!(out, "{state}")?;
     }
     Ok(())
 }

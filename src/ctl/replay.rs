@@ -4,21 +4,24 @@
 //! run, and no file is changed: the lines of one-time lists are used up in memory. Packets are
 //! not looked into as root.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use super::lists::Lists;
 use super::{Problem, check};
 use crate::capture;
-use crate::config::{Config, Network};
+use crate::config::{Carrier, Config, Network};
 use crate::daemon::doors;
 use crate::event::{Event, What};
 use crate::exit;
-use crate::knock::{Concerned, Kind, Knocks, Outcome};
-use crate::lease::{Act, Change, Leases};
+use crate::knock::spa::{Keys, Word};
+use crate::knock::{Concerned, EVERYWHERE, Kind, Knocks, Outcome};
+use crate::lease::{Act, By, Change, Leases};
 use crate::packet::{self, Arrival};
 use crate::time::Time;
 
@@ -116,6 +119,9 @@ struct Replay<'c, W> {
     /// The last one takes new attempts. Those before it, each with a line of a one-time list
     /// that has been used since, only end what was begun, as posternd's old listeners do.
     knocks: Vec<Knocks>,
+    keys: Keys,
+    /// Proofs that have been spent.
+    spent: HashSet<[u8; 16]>,
     leases: Leases,
     out: &'c mut W,
     told: Told,
@@ -129,6 +135,8 @@ impl<'c, W: Write> Replay<'c, W> {
             config,
             to,
             knocks: vec![knocks(config, &lists)],
+            keys: Keys::new(doors::keys(config)),
+            spent: HashSet::new(),
             lists,
             leases: Leases::new(doors::terms(config)),
             out,
@@ -144,6 +152,9 @@ impl<'c, W: Write> Replay<'c, W> {
         let ours = |address| to.is_empty() || to.contains(&address);
         for at in 0..self.knocks.len() {
             self.advance(at, |knocks, out| knocks.arrive(arrival, ours, out))?;
+        }
+        if ours(arrival.destination) {
+            self.unseal(arrival)?;
         }
         self.let_go();
         Ok(())
@@ -240,12 +251,51 @@ impl<'c, W: Write> Replay<'c, W> {
     }
 
     fn grant(&mut self, door: u16, outcome: &Outcome) -> Result<(), Problem> {
-        let mut changes = Vec::new();
         let Outcome { time, source, .. } = *outcome;
+        self.grant_by(By::default(), door, source, time)
+    }
+
+    fn grant_by(&mut self, by: By, door: u16, address: IpAddr, time: Time) -> Result<(), Problem> {
+        let mut changes = Vec::new();
         self.leases
-            .grant(door, source, time, |change| changes.push(change));
+            .grant_by(by, door, address, time, |change| changes.push(change));
         for change in changes {
             self.tell_change(time, &change)?;
+        }
+        Ok(())
+    }
+
+    /// A packet that a key may have sealed: the capture's time is the wall clock's.
+    fn unseal(&mut self, arrival: &Arrival<'_>) -> Result<(), Problem> {
+        let Arrival { time, source, .. } = *arrival;
+        let (carrier, payload) = match arrival.what {
+            packet::What::Udp { port, payload } => (Carrier::Udp(port), payload),
+            packet::What::Echo { payload } => (Carrier::Icmp, payload),
+            packet::What::Tcp { .. } => return Ok(()),
+        };
+        let times = (time, time.0 / 1_000_000);
+        let word = self
+            .keys
+            .arrive(times, EVERYWHERE, carrier, source, payload);
+        let Some(Word::Authorized(is)) = word else {
+            return Ok(());
+        };
+        if !self.spent.insert(is.proof) {
+            self.told.refused += 1;
+            return Ok(());
+        }
+        let lasts = (is.lasts > 0).then(|| Duration::from_secs(is.lasts.into()));
+        let by = By {
+            key: Some(is.key),
+            lasts,
+        };
+        let key = self.config.keys.get(usize::from(is.key));
+        let doors = key.map_or(&[][..], |key| &key.doors);
+        for (bit, &door) in doors.iter().enumerate() {
+            if is.doors >> bit & 1 == 1 {
+                self.told.granted += 1;
+                self.grant_by(by, door, is.address, time)?;
+            }
         }
         Ok(())
     }
@@ -285,12 +335,15 @@ impl<'c, W: Write> Replay<'c, W> {
         stage: Option<u8>,
         until: Option<Time>,
     ) -> Result<(), Problem> {
+        let lease = self.leases.get(door, address).filter(|_| until.is_some());
+        let key = lease.and_then(|lease| self.config.keys.get(usize::from(lease.key?)));
         let door = self.config.doors.get(usize::from(door));
         let event = Event {
             time,
             what,
             door: door.map_or("", |door| &door.name),
             address,
+            key: key.map(|key| key.name.as_str()),
             stage,
             until,
         };

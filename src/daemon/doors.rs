@@ -9,9 +9,7 @@ use std::time::Duration;
 use super::allowance::Allowance;
 use super::files::{self, Believed, Distrust};
 use super::supervise::Names;
-use crate::config::{
-    Carrier, Config, Door, Key, Knock, Port, Protocol, Steps, onetime,
-};
+use crate::config::{Carrier, Config, Door, Key, Knock, Port, Protocol, Steps, onetime};
 use crate::knock::spa::{KeyDoor, KeyWatch};
 use crate::knock::{EVERYWHERE, PingWatch, Watch};
 use crate::lease::Terms;

@@ -16,9 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::Zeroize;
 
 use super::sandbox;
-use super::wire::{
-    Counted, Down, Event, INTERFACES, Knocked, Sealed, Setup, Unusable, VERSION,
-};
+use super::wire::{Counted, Down, Event, INTERFACES, Knocked, Sealed, Setup, Unusable, VERSION};
 use super::{clock, flush};
 use crate::capture::{Filter, Live};
 use crate::config::{Carrier, Port, Protocol};

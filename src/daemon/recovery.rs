@@ -23,12 +23,7 @@ pub struct TakenUp {
 }
 
 /// Puts the leases that go on at `now` back into `leases`, and says what else there is to do.
-pub fn take_up(
-    recovered: Recovered,
-    config: &Config,
-    leases: &mut Leases,
-    now: Time,
-) -> TakenUp {
+pub fn take_up(recovered: Recovered, config: &Config, leases: &mut Leases, now: Time) -> TakenUp {
     let mut taken = TakenUp::default();
     for entry in recovered.entries {
         // A stop command can only be owed by a door as it was.

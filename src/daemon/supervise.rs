@@ -19,9 +19,7 @@ use std::time::Duration;
 use super::flush;
 use super::sandbox::Layers;
 use super::spawn::Executable;
-use super::wire::{
-    Down, EVENT, Event, INTERFACES, Sealed, Setup, Unusable, VERSION, trouble_text,
-};
+use super::wire::{Down, EVENT, Event, INTERFACES, Sealed, Setup, Unusable, VERSION, trouble_text};
 use crate::config::Confine;
 use crate::knock::spa::Refused;
 use crate::time::Time;
@@ -519,7 +517,9 @@ impl Listener {
             return Err("it named a key that it was not given".into());
         };
         let mask = sealed.is.doors;
-        let beyond = u32::try_from(given.len()).ok().and_then(|n| mask.checked_shr(n));
+        let beyond = u32::try_from(given.len())
+            .ok()
+            .and_then(|n| mask.checked_shr(n));
         if sealed.generation != self.generation || mask == 0 || beyond.is_some_and(|b| b != 0) {
             return Err("it named a door that the key does not open".into());
         }

@@ -123,6 +123,7 @@ fn in_force(lines: &[Record]) -> Vec<(String, Network, u64)> {
                 door,
                 address,
                 until,
+                ..
             } => {
                 for lease in all.iter_mut().filter(|l| (&l.0, l.1) == (&door, address)) {
                     lease.2 = until;

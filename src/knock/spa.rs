@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::can_knock;
 use crate::config::{Network, Port};
-use crate::spa::{Carrier, Opener, Request, Secret, Shaped, Whom, shape};
+use crate::spa::{Carrier, Opener, Proof, Request, Secret, Shaped, Whom, shape};
 use crate::time::Time;
 
 /// The most keys that one carrier has; what is beyond is not listened to.
@@ -36,7 +36,10 @@ pub const MOST_KEYS: usize = 16;
 /// opened.
 pub const MOST_DOORS: usize = 32;
 
-/// How many HMACs are computed a second.
+/// How many HMACs are computed a second. One of a packet as clients make them takes 0.5 to 2
+/// microseconds (measured, with and without the processor's own SHA), one of the longest packets
+/// up to 7: a flood takes a fifth of a processor, at the very worst two thirds, and leaves the
+/// rest to sequences. With the most keys a carrier can have, 6,250 packets a second are looked at.
 pub const MACS: u64 = 100_000;
 
 /// How many at once after a pause: a tenth of a second's.
@@ -241,7 +244,7 @@ impl Key {
     fn judge(
         &self,
         shaped: &Shaped,
-        proof: crate::spa::Proof,
+        proof: Proof,
         wall: u64,
         (source, at): (IpAddr, u64),
     ) -> Result<Authorized, Refused> {

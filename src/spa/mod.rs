@@ -63,13 +63,14 @@ pub enum Whom {
 pub struct Request {
     /// Who shall be let in.
     pub whom: Whom,
-    /// To which ports: 1 to [`MOST_PORTS`].
+    /// To which ports: at least one. We ask for [`MOST_PORTS`] at most; others for as many as 255
+    /// bytes hold.
     pub ports: Vec<Port>,
     /// When it was made, in seconds since the Unix epoch, by the clock of whoever made it.
     pub time: u64,
     /// For how long, in seconds, 1 to [`MOST_LASTS`]; `None`: as the door has it.
     pub lasts: Option<u32>,
     /// The name of the user who made it, as his system has it: 1 to 63 printable characters of
-    /// ASCII. Nothing is decided by it.
+    /// ASCII. Nothing is decided by it. We write 48 at most, and `_` for those that fwknop has not.
     pub user: String,
 }

@@ -75,22 +75,13 @@ for p in json.load(sys.stdin)["packages"]:
     stub pcap libpcap.so.8 $symbols
 }
 
-# Debian's cargo. It would look for cargo-clippy in ~/.cargo/bin first, so that is called by hand.
 cargo_freebsd() {
-    program=/usr/bin/cargo
-    [ "$1" != clippy ] || program=/usr/bin/cargo-clippy
-    env -u RUSTUP_TOOLCHAIN \
-        PATH="/usr/bin:/bin:/usr/sbin:/sbin" \
-        CARGO=/usr/bin/cargo \
-        RUSTC=/usr/bin/rustc \
-        RUSTC_BOOTSTRAP=1 \
-        CARGO_TARGET_DIR="$dir" \
-        CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER="$dir/cc" \
+    env CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER="$dir/cc" \
         CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_RUSTFLAGS="-Lnative=$dir/lib" \
         CC_x86_64_unknown_freebsd="$dir/cc" \
         LIBPCAP_LIBDIR="$dir/lib" \
         LIBPCAP_VER=1.10.4 \
-        "$program" "$@"
+        tests/cross/cargo.sh "$@"
 }
 
 # build SUBCOMMAND [ARGUMENT...]: with a standard library made for FreeBSD.

@@ -8,7 +8,7 @@ use crate::harness::{Daemon, Door, Host, Net, Ran, Service, program, until};
 use crate::{STEPS, ssh};
 
 /// Knocks once with a client's program; the door opens for its address alone, and closes.
-fn opens_once(net: &Net, v6: bool, knock: impl FnOnce(&Host) -> Vec<Command>) {
+pub fn opens_once(net: &Net, v6: bool, knock: impl FnOnce(&Host) -> Vec<Command>) {
     let _service = Service::start(&net.server, &[22]);
     let daemon = Daemon::start(&net.server, &[ssh("2s")]);
     let server: IpAddr = if v6 {

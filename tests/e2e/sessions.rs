@@ -5,85 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use tempfile::TempDir;
-
-use crate::harness::{Answer, Daemon, Door, Host, LIMIT, Net, Ran, Service, Session, until};
+use crate::harness::{Daemon, Door, LIMIT, Net, Ran, Service, Session, Sshd, until};
 use crate::{STEPS, ssh};
-
-/// A real sshd in a namespace, with a key that lets root in.
-struct Sshd {
-    dir: TempDir,
-    child: Child,
-}
-
-impl Sshd {
-    fn start(host: &Host) -> Sshd {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        for key in ["host", "key"] {
-            let ran = Ran::of(
-                Command::new("ssh-keygen")
-                    .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                    .arg(dir.path().join(key)),
-            );
-            assert_eq!(ran.code(), 0, "{ran:?}");
-        }
-        let config = format!(
-            "Port 22\nAddressFamily any\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\n\
-             UsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nPidFile none\nUseDNS no\n",
-            path("host"),
-            path("key.pub")
-        );
-        std::fs::write(path("config"), config).unwrap();
-        // sshd wants a directory of this name; here it gets one that nobody else sees.
-        let script = format!(
-            "mount -t tmpfs none /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -f {} -E {}",
-            path("config"),
-            path("log")
-        );
-        let child = host.command("sh").args(["-c", &script]).spawn().unwrap();
-        until("sshd listens", || {
-            matches!(host.connect([127, 0, 0, 1], 22), Answer::Open(_))
-        });
-        Sshd { dir, child }
-    }
-
-    /// ssh with the key, running `cat`.
-    fn login(&self, from: &Host, to: &str) -> Command {
-        let mut ssh = from.command("ssh");
-        ssh.args([
-            "-F",
-            "none",
-            "-T",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "ConnectTimeout=2",
-        ]);
-        ssh.args([
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-        ]);
-        ssh.arg("-i")
-            .arg(self.dir.path().join("key"))
-            .arg(format!("root@{to}"))
-            .arg("cat");
-        ssh
-    }
-}
-
-impl Drop for Sshd {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            println!("--- sshd\n{log}");
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A login that says back what it is told.
 struct Shell {

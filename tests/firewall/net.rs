@@ -57,6 +57,13 @@ impl Net {
         net
     }
 
+    /// Gives the client another IPv6 address, of whatever network.
+    pub fn add_client(&self, address: &str) {
+        let c = &self.client;
+        run(&format!("ip -n {c} addr add {address}/128 dev cli0 nodad"));
+        run(&format!("ip -6 route add {address}/128 dev {INTERFACE}"));
+    }
+
     /// Does something as the client.
     pub fn as_client<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {

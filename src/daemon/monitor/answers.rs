@@ -42,7 +42,9 @@ impl Monitor {
             Some(LeaseView {
                 door: self.doors.get(lease.door)?.name.clone(),
                 address: lease.address,
-                key: lease.key.and_then(|k| Some(self.doors.key(k)?.name.clone())),
+                key: lease
+                    .key
+                    .and_then(|k| Some(self.doors.key(k)?.name.clone())),
                 since: clock::seconds(clock::wall(lease.since)),
                 until: clock::seconds(clock::wall(lease.until)),
                 remaining: lease.until.since(now).as_secs(),

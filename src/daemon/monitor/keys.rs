@@ -68,7 +68,10 @@ impl Monitor {
                 continue;
             };
             // What it opened when the packet was heard may have been taken from it since.
-            let opens = self.doors.key(place).is_some_and(|k| k.doors.contains(&door));
+            let opens = self
+                .doors
+                .key(place)
+                .is_some_and(|k| k.doors.contains(&door));
             if !opens {
                 continue;
             }

@@ -6,6 +6,7 @@ use crate::config::Protocol;
 
 mod model;
 mod properties;
+mod spa;
 mod speed;
 mod sweeps;
 

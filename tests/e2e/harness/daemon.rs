@@ -97,7 +97,10 @@ impl fmt::Display for Door {
 #[derive(Clone, Debug)]
 pub struct Lease {
     pub door: String,
+    /// The first address of whoever may enter.
     pub address: IpAddr,
+    /// An address or a network, as it is shown.
+    pub who: String,
     pub until: Timestamp,
     pub in_force: bool,
     pub failure: Option<String>,
@@ -419,9 +422,11 @@ impl<'h> Daemon<'h> {
         assert_eq!(ran.code(), 0, "{ran:?}");
         let leases: Vec<Value> = serde_json::from_str(&ran.stdout).unwrap();
         let text = |v: &Value, key: &str| v[key].as_str().map(str::to_owned);
+        let first = |who: &str| who.split('/').next().unwrap().parse().unwrap();
         let lease = |v: &Value| Lease {
             door: text(v, "door").unwrap(),
-            address: text(v, "address").unwrap().parse().unwrap(),
+            address: first(v["address"].as_str().unwrap()),
+            who: text(v, "address").unwrap(),
             until: text(v, "until").unwrap().parse().unwrap(),
             in_force: v["in_force"].as_bool().unwrap(),
             failure: text(v, "failure"),

@@ -71,6 +71,23 @@ impl Net {
         );
     }
 
+    /// Has the switch drop all but neighbours' packets and what one of these matches of nft's
+    /// does: the restrictive network that somebody is in.
+    pub fn lets_through(&self, matches: &[&str]) {
+        let mut rules = "table bridge net { chain forward {\n\
+             type filter hook forward priority 0; policy drop;\n\
+             ether type arp accept\n\
+             icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+            .to_owned();
+        for rule in matches {
+            writeln!(rules, "{rule} accept").unwrap();
+        }
+        rules += "}\n}\n";
+        let mut nft = Command::new("ip");
+        nft.args(["netns", "exec", &self.switch, "nft", "-f", "-"]);
+        output(&mut nft, &rules);
+    }
+
     /// The only client.
     pub fn client(&self) -> &Host {
         &self.clients[0]

@@ -1,7 +1,9 @@
 //! nftables: the real one, with real packets, in network namespaces. Needs root.
 
 mod driving;
+mod idle;
 mod limits;
+mod networks;
 mod openings;
 mod repairs;
 mod sessions;
@@ -15,7 +17,9 @@ use postern::config::Door;
 use postern::firewall::nft::Nft;
 use postern::firewall::{Failure, Firewall, Opening, Order, What};
 
-use crate::doors::{close, extend, left, limited, on, open, opening, opens, tcp, udp};
+use crate::doors::{
+    close, extend, idle, left, limited, on, open, opening, opens, prefix6, tcp, udp,
+};
 use crate::net::{
     CLIENT_4, CLIENT_6, INTERFACE, Net, SERVER_4, SERVER_6, Session, listen, nft, run, try_run,
 };
