@@ -15,8 +15,8 @@
 # another ip_list_tot; the one longest in it gives way.
 #
 # Not as with posternd: whoever forges the first step of a sequence from more addresses
-# than a list has room for ends the attempts of others; which steps of two sequences
-# are the same makes no difference; seq_timeout goes by whole seconds.
+# than a list has room for ends the attempts of others; each sequence is attempted
+# by itself; seq_timeout goes by whole seconds.
 #
 # offsets: before Linux 6.7 a secret may also begin up to 16 bytes behind the last.
 

@@ -108,8 +108,8 @@ fn head(plan: &Plan<'_>) -> String {
     if ways().any(|way| matches!(way.how, How::Sequence { .. })) {
         say("\n\
              Not as with posternd: whoever forges the first step of a sequence from more addresses\n\
-             than a list has room for ends the attempts of others; which steps of two sequences\n\
-             are the same makes no difference; seq_timeout goes by whole seconds.");
+             than a list has room for ends the attempts of others; each sequence is attempted\n\
+             by itself; seq_timeout goes by whole seconds.");
     }
     if ways().any(|way| matches!(way.how, How::Ping { loose: true, .. })) {
         say("\n\

@@ -107,8 +107,8 @@ fn head(plan: &Plan<'_>, fallback: bool) -> String {
     if ways().any(|way| matches!(way.how, How::Sequence { .. })) {
         say("\n\
              Not as with posternd: 65535 addresses at most attempt a sequence at one time, and\n\
-             whoever forges that many keeps others from beginning; which steps of two sequences\n\
-             are the same makes no difference.");
+             whoever forges that many keeps others from beginning; each sequence is attempted\n\
+             by itself.");
     }
     if fallback && plan.doors.iter().any(|door| door.idle.is_some()) {
         say("\nTraffic prolongs nothing here: idle is posternd's.");
