@@ -29,6 +29,7 @@ mod networks;
 mod one_time;
 mod process;
 mod reload;
+mod render;
 mod rules;
 mod scans;
 mod secrets;

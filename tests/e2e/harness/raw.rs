@@ -42,6 +42,27 @@ pub fn udp(source: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
     packet(source, to, 17, 0, &datagram)
 }
 
+/// An echo request in an IP packet (RFC 792, RFC 4443); the payload is of even length or odd.
+pub fn echo(source: IpAddr, to: IpAddr, payload: &[u8]) -> Vec<u8> {
+    let (kind, protocol) = if source.is_ipv4() { (8, 1) } else { (128, 58) };
+    let mut message = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 1];
+    message.extend(payload);
+    let odd = message.len() % 2;
+    let length = (message.len() as u16).to_be_bytes();
+    message.extend([0].repeat(odd));
+    let sum = match source {
+        IpAddr::V4(_) => checksum(&[&message]),
+        // With what stands before it (RFC 8200, 8.1).
+        IpAddr::V6(_) => {
+            let before = [length[0], length[1], 0, protocol];
+            checksum(&[&octets(source), &octets(to), &before, &message])
+        }
+    };
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message.truncate(message.len() - odd);
+    packet(source, to, protocol, 0, &message)
+}
+
 fn packet(source: IpAddr, to: IpAddr, protocol: u8, options: u8, payload: &[u8]) -> Vec<u8> {
     // An option headers' content: PadN over the six bytes that are left (RFC 8200, 4.2).
     let option = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
