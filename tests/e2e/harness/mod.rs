@@ -10,7 +10,7 @@ mod sshd;
 mod wait;
 
 pub use daemon::{Daemon, Door, Ran, chmod, copy_program, is_posternd, program};
-pub use host::{Answer, Host, Session, hit};
+pub use host::{Host, Session, hit};
 pub use net::Net;
 pub use rng::Rng;
 pub use service::Service;
