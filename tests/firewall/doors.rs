@@ -68,12 +68,14 @@ pub fn limited(mut door: Door, connections: u16) -> Door {
 }
 
 /// The same door with leases that traffic keeps for so many seconds.
+#[cfg_attr(not(all(feature = "e2e", target_os = "linux")), allow(dead_code))]
 pub fn idle(mut door: Door, seconds: u64) -> Door {
     door.idle = Some(Duration::from_secs(seconds));
     door
 }
 
 /// The same door letting in IPv6 networks of so many bits.
+#[cfg_attr(not(all(feature = "e2e", target_os = "linux")), allow(dead_code))]
 pub fn prefix6(mut door: Door, prefix6: u8) -> Door {
     door.prefix6 = prefix6;
     door

@@ -41,7 +41,7 @@ impl Default for Bounds {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Record {
-    /// The first of each file: how many lines follow at least, in [`Record::COUNT`] hexadecimal
+    /// The first of each file: how many lines follow at least, in a fixed number of hexadecimal
     /// digits, so that it can be written over.
     Lines(String),
     /// Nothing up to this time is granted any more, to any key.
