@@ -1,7 +1,7 @@
 //! Packets made by hand: forged, oddly flagged, tagged.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
@@ -40,6 +40,25 @@ pub fn udp(source: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
     datagram.extend(9u16.to_be_bytes());
     datagram.extend([0; 3]);
     packet(source, to, 17, 0, &datagram)
+}
+
+/// An ICMP or ICMPv6 echo request in an IP packet.
+pub fn echo(source: IpAddr, to: IpAddr, payload: &[u8]) -> Vec<u8> {
+    let (kind, protocol) = match source.is_ipv4() {
+        true => (8, 1),
+        false => (128, 58),
+    };
+    let mut message = vec![kind, 0, 0, 0, 0, 7, 0, 1];
+    message.extend(payload);
+    let length = (message.len() as u16).to_be_bytes();
+    let pseudo = [octets(source), octets(to), vec![0, 0], length.to_vec()].concat();
+    let sum = match source.is_ipv4() {
+        true => checksum(&[&message]),
+        // RFC 4443, 2.3.
+        false => checksum(&[&pseudo, &[0, 0, 0, protocol], &message]),
+    };
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    packet(source, to, protocol, 0, &message)
 }
 
 fn packet(source: IpAddr, to: IpAddr, protocol: u8, options: u8, payload: &[u8]) -> Vec<u8> {
@@ -88,12 +107,11 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// RFC 1071, over parts of even length.
+/// RFC 1071, over parts that are of even length, but for the last.
 fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
-    let sum: u32 = words
-        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
-        .sum();
+    let word = |w: &[u8]| u16::from_be_bytes([w[0], w.get(1).copied().unwrap_or(0)]);
+    let sum: u32 = words.map(|w| u32::from(word(w))).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
     !((sum & 0xffff) + (sum >> 16)) as u16
 }
@@ -122,14 +140,26 @@ impl Sender {
     }
 }
 
-/// Sends Ethernet frames on an interface.
+/// Sends Ethernet frames on an interface, and hears them.
 pub struct Wire(Socket);
 
 impl Wire {
-    /// In this thread's namespace.
+    /// One that only sends, in this thread's namespace.
     pub fn new(interface: &str) -> Wire {
+        Wire::of(interface, None)
+    }
+
+    /// One that hears all that passes from now on.
+    pub fn tap(interface: &str) -> Wire {
+        let all = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
+        let tap = Wire::of(interface, Some(all));
+        tap.0.set_nonblocking(true).unwrap();
+        tap
+    }
+
+    fn of(interface: &str, protocol: Option<Protocol>) -> Wire {
         let kind = Type::from(libc::SOCK_RAW);
-        let socket = Socket::new(Domain::from(libc::AF_PACKET), kind, None).unwrap();
+        let socket = Socket::new(Domain::from(libc::AF_PACKET), kind, protocol).unwrap();
         let link = |a: &SockaddrStorage| a.as_link_addr().copied();
         let mut all = getifaddrs()
             .unwrap()
@@ -153,7 +183,22 @@ impl Wire {
             [0x86, 0xdd]
         });
         frame.extend(packet);
-        self.0.send(&frame).unwrap();
+        self.again(&frame);
+    }
+
+    /// Sends a whole frame.
+    pub fn again(&self, frame: &[u8]) {
+        self.0.send(frame).unwrap();
+    }
+
+    /// What has been heard.
+    pub fn frames(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut frame = [0; 2048];
+        while let Ok(length) = self.0.read(&mut frame) {
+            frames.push(frame[..length].to_vec());
+        }
+        frames
     }
 }
 
