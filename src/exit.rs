@@ -35,11 +35,11 @@ pub fn arguments<C: clap::Parser>(args: impl IntoIterator<Item = OsString>) -> R
     })
 }
 
-/// The system's words without Rust's `(os error N)`.
+/// The system's words without Rust's `(os error N)`, and without the full stop of Windows.
 pub fn words(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
-        Some(at) => text[..at].to_owned(),
+        Some(at) => text[..at].trim_end_matches('.').to_owned(),
         None => text,
     }
 }

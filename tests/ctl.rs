@@ -222,6 +222,13 @@ fn close() {
     );
     ended(&output, 0, "2 leases of 192.0.2.7 ended\n", "");
 
+    let (output, asked) =
+        Double::answering(&Response::Closed(1)).ask(&["close", "2001:db8:1:2::/64"]);
+    ended(&output, 0, "1 lease of 2001:db8:1:2::/64 ended\n", "");
+    assert!(
+        asked.contains("\"address\":\"2001:db8:1:2::/64\""),
+        "{asked}"
+    );
     let args = ["close", "2001:db8::7", "ssh"];
     let (output, asked) = Double::answering(&Response::Closed(1)).ask(&args);
     assert_eq!(

@@ -346,7 +346,7 @@ impl Model {
         changes
     }
 
-    fn grant(&mut self, door: u16, address: IpAddr, now: Time) -> Vec<Change> {
+    fn grant(&mut self, by: By, door: u16, address: IpAddr, now: Time) -> Vec<Change> {
         let Some(terms) = self.terms.get(usize::from(door)).copied() else {
             return vec![];
         };

@@ -3,7 +3,7 @@
 # [freebsd-cross] [windows-cross] [wine] ("build test" when none is named).
 #
 #   build           a linker, libpcap with its headers, cargo
-#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, nmap, nc, ...,
+#   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, fwknop, nmap, ...,
 #                   and bmake for the port
 #   lint            shellcheck, mandoc, bmake
 #   fuzz            a C++ compiler, for libFuzzer
@@ -35,9 +35,11 @@ packages() {
                 'libpcap-dev /usr/include/pcap/pcap.h'
             ;;
         Linux/test)
-            printf '%s\n' 'bmake bmake' 'curl curl' 'git git' 'inetutils-telnet telnet' 'iproute2 ip' 'iptables iptables' \
-                'iputils-ping ping' 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' 'nmap nmap' \
-                'openssh-client ssh' 'openssh-server sshd' 'putty-tools plink' 'tcpdump tcpdump'
+            printf '%s\n' 'bmake bmake' 'curl curl' 'fwknop-client fwknop' 'fwknop-server fwknopd' \
+                'git git' 'inetutils-telnet telnet' 'iproute2 ip' 'iptables iptables' \
+                'iputils-ping ping' 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' \
+                'nmap nmap' 'openssh-client ssh' 'openssh-server sshd' 'putty-tools plink' \
+                'tcpdump tcpdump'
             ;;
         Linux/lint)
             printf '%s\n' 'bmake bmake' 'mandoc mandoc' 'shellcheck shellcheck'
@@ -84,7 +86,7 @@ missing() {
 }
 
 # Debian starts a service when its package is installed, and at every boot from then on. Neither
-# is wanted of sshd and knockd here.
+# is wanted of sshd, knockd and fwknopd here.
 policy=/usr/sbin/policy-rc.d
 
 apt_install() {
@@ -108,7 +110,7 @@ apt_install() {
     for package; do
         case $package in
             openssh-server) service=ssh ;;
-            knockd) service=knockd ;;
+            fwknop-server | knockd) service=$package ;;
             *) continue ;;
         esac
         update-rc.d "$service" disable >/dev/null 2>&1 || true

@@ -244,6 +244,11 @@ impl Attempt<'_> {
     fn knock(&self, way: &Way, to: SocketAddr) -> Result<Option<echo::Sent>, String> {
         match way {
             Way::Sequence(sequence) => {
+                let takes = sequence.takes();
+                if Instant::now() + takes > self.deadline {
+                    let takes = units::show_duration(takes);
+                    return Err(format!("takes {takes}, more than what is left"));
+                }
                 knock::send(to, &sequence.steps, sequence.delay, self.source, |_| ())
                     .map(|()| None)
                     .map_err(|e| e.without_step())

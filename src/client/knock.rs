@@ -35,6 +35,14 @@ pub struct Sequence {
     pub delay: Duration,
 }
 
+impl Sequence {
+    /// From its first step to its last.
+    pub(super) fn takes(&self) -> Duration {
+        let pauses = self.steps.len().saturating_sub(1);
+        self.delay * u32::try_from(pauses).unwrap_or(u32::MAX)
+    }
+}
+
 /// Steps are secret: only how many there are is shown.
 impl fmt::Debug for Sequence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

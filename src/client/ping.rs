@@ -61,7 +61,7 @@ pub(super) fn run(args: &PingArgs) -> Result<(), Problem> {
         None => {
             let host = common.profile(&args.host, "--secret")?;
             let secret = host.ways.iter().find_map(|way| match way {
-                Way::Ping(secret) => Some(secret.clone()),
+                Way::Ping(secret) => Some(*secret),
                 _ => None,
             });
             let secret = secret.ok_or_else(|| host.lacks("ping"))?;

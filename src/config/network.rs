@@ -164,6 +164,55 @@ mod tests {
     use super::*;
 
     #[test]
+    fn knockers_are_let_in_by_networks_that_are_somebodys() {
+        let of = |address: &str, prefix6| {
+            Network::of_knocker(address.parse().unwrap(), prefix6).to_string()
+        };
+        for (address, prefix6, expected) in [
+            ("2001:db8:1:2:aaaa::7", 64, "2001:db8:1:2::/64"),
+            ("2001:db8:1:2:aaaa::7", 48, "2001:db8:1::/48"),
+            ("2001:db8:1:2:aaaa::7", 127, "2001:db8:1:2:aaaa::6/127"),
+            ("2001:db8:1:2:aaaa::7", 128, "2001:db8:1:2:aaaa::7"),
+            ("3fff:1:2:3::1", 56, "3fff:1:2::/56"),
+            ("fd12:3456:789a:1::1", 64, "fd12:3456:789a:1::/64"),
+            // Everybody on the link, everybody at a Teredo server, all of the IPv4 Internet.
+            ("fe80::7", 64, "fe80::7"),
+            ("2001:0:cb00:7100::7", 64, "2001:0:cb00:7100::7"),
+            ("64:ff9b::192.0.2.7", 64, "64:ff9b::c000:207"),
+            ("::7", 64, "::7"),
+            ("192.0.2.7", 64, "192.0.2.7"),
+        ] {
+            assert_eq!(of(address, prefix6), expected);
+        }
+    }
+
+    #[cfg(feature = "daemon")] // which has serde_json
+    #[test]
+    fn what_is_written_is_read() {
+        for text in [
+            "192.0.2.7",
+            "2001:db8:1:2::/64",
+            "::ffff:192.0.2.7",
+            "fe80::1",
+        ] {
+            let json = format!("\"{text}\"");
+            let network: Network = serde_json::from_str(&json).unwrap();
+            assert_eq!(serde_json::to_string(&network).unwrap(), json);
+        }
+        for bad in [
+            "",
+            "x",
+            "2001:db8::1/64",
+            "2001:db8::/129",
+            "192.0.2.0/",
+            "/64",
+        ] {
+            let json = format!("\"{bad}\"");
+            assert!(serde_json::from_str::<Network>(&json).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn no_prefix_is_longer_than_its_address_and_no_bit_outside_is_set() {
         let new = |address: &str, prefix| Network::new(address.parse().unwrap(), prefix);
         for (address, most) in [("192.0.2.7", 32), ("2001:db8::7", 128)] {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::can_knock;
 use crate::config::{Network, Port};
-use crate::spa::{Carrier, Opener, Request, Secret, Shaped, Whom, shape};
+use crate::spa::{Carrier, Opener, Proof, Request, Secret, Shaped, Whom, shape};
 use crate::time::Time;
 
 /// The most keys that one carrier has; what is beyond is not listened to.
@@ -247,7 +247,7 @@ impl Key {
     fn judge(
         &self,
         shaped: &Shaped,
-        proof: crate::spa::Proof,
+        proof: Proof,
         wall: u64,
         (source, at): (IpAddr, u64),
     ) -> Result<Authorized, Refused> {

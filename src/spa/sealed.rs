@@ -36,8 +36,8 @@ const fn padded(len: usize) -> usize {
     (len / BLOCK + 1) * BLOCK
 }
 
-/// Makes a packet's payload. `random`: 8 bytes of salt, 16 for the number in the text; the same
-/// ones twice and the packet is refused as a replay.
+/// Makes a packet's payload. `random`: 8 bytes of salt, 16 for the number in the text. With the
+/// same ones a request makes the same packet, which is refused as a replay.
 ///
 /// What fwknop does not let be is made to fit, so that there is always a payload: strange
 /// characters of the user's name, a time of more than [`super::MOST_LASTS`]; ports beyond
@@ -126,8 +126,8 @@ impl Shaped<'_> {
 }
 
 /// The first look at a payload, before any HMAC: its length, that of the cipher text in whole
-/// blocks, its alphabet, the two bits of "Salted__" that are sent, the HMAC's canonical form. The
-/// cost depends on the length alone.
+/// blocks, its alphabet, the four bits of "Salted__" that are sent, the HMAC's canonical form. No
+/// byte that is wrong ends it early: the cost depends on the length.
 pub fn shape(payload: &[u8]) -> Option<Shaped<'_>> {
     if !(SHORTEST..=LONGEST).contains(&payload.len()) {
         return None;
@@ -289,4 +289,30 @@ fn unpadded(body: &[u8]) -> Option<&[u8]> {
     let (text, padding) = body.split_at_checked(body.len().checked_sub(last.into())?)?;
     let right = (1..=BLOCK).contains(&padding.len()) && padding.iter().all(|&b| b == last);
     right.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_whole() {
+        for len in 0..40usize {
+            let padding = padded(len) - len;
+            assert!((1..=16).contains(&padding) && padded(len).is_multiple_of(16));
+            let mut bytes = [vec![b'x'; len], vec![padding as u8; padding]].concat();
+            assert_eq!(unpadded(&bytes), Some(&[b'x'; 40][..len]));
+            for at in len..bytes.len() - 1 {
+                bytes[at] ^= 1;
+                assert_eq!(unpadded(&bytes), None);
+                bytes[at] ^= 1;
+            }
+        }
+        for wrong in [0, 17, 32, 255] {
+            assert_eq!(unpadded(&[wrong; 32]), None, "{wrong}");
+        }
+        assert_eq!(unpadded(&[]), None);
+        assert_eq!(unpadded(&[3, 3]), None);
+        assert_eq!(unpadded(&[16; 16]), Some(&[][..]));
+    }
 }

@@ -141,8 +141,8 @@ fn the_hmac_has_one_form() {
         let last = payload.len() - 1;
         let digit = DIGITS.iter().position(|&d| d == payload[last]).unwrap();
         assert_eq!(digit % stray, 0);
-        for other in digit + 1..digit + stray {
-            payload[last] = DIGITS[other];
+        for &other in &DIGITS[digit + 1..digit + stray] {
+            payload[last] = other;
             assert!(!shape(&payload).is_some_and(|shaped| shaped.can_be(mac)));
         }
     }
@@ -159,7 +159,7 @@ fn shapes() {
     }
     let mut both = 0;
     for len in 0..1600 {
-        let payload = [&[b'8'], &vec![b'A'; len][..]].concat();
+        let payload = [b"8", &vec![b'A'; len][..]].concat();
         let shaped = shape(&payload);
         let can_be = |mac| shaped.is_some_and(|shaped| shaped.can_be(mac));
         let bounded = (SHORTEST..=LONGEST).contains(&payload.len());
@@ -391,7 +391,13 @@ fn lines_that_are_refused() {
         let line = &right.as_bytes()[..cut];
         assert_eq!(read(line).is_some(), other, "the first {cut}");
     }
-    assert_eq!(read(&[right.as_bytes(), b"\n"].concat()), None);
+    for behind in ["\n", ":", ":30", ":AAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+        assert_eq!(
+            read(&[right, behind].concat().into_bytes()),
+            None,
+            "{behind:?}"
+        );
+    }
     assert_eq!(read(&[right.as_bytes(), &[0]].concat()), None);
     assert_eq!(read(&[&[0xff; 80], right.as_bytes()].concat()), None);
 }

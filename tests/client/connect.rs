@@ -287,6 +287,28 @@ fn what_did_not_work_is_said() {
     assert_eq!(unsent.status.code(), Some(69));
 }
 
+/// No knock is begun that cannot be ended.
+#[test]
+#[cfg(unix)]
+fn a_sequence_that_takes_too_long_is_not_begun() {
+    let (socket, step) = udp();
+    socket.set_nonblocking(true).unwrap();
+    let top = tempfile::tempdir().unwrap();
+    let port = closed();
+    let text = format!(
+        "[host.home]\naddress = \"127.0.0.1\"\nport = {port}\n\
+         sequence = [\"{step}/udp\", \"{step}/udp\", 1]\ndelay = \"1m\"\n"
+    );
+    let file = profile(top.path(), &text, 0o600);
+    let refused = postern(&["connect", "-t", "2s", "-c", &file, "home"]);
+    let expected = format!(
+        "postern: 127.0.0.1 port {port}: Connection refused; \
+         sequence: takes 2m, more than what is left\n"
+    );
+    ended(&refused, 69, "", &expected);
+    assert!(socket.recv(&mut [0]).is_err());
+}
+
 /// As for the other commands.
 #[test]
 #[cfg(unix)]

@@ -194,7 +194,18 @@ fn show(dir: &Path, state: &State, options: &Options, what: &str, said: &mut Sai
                 .get(anchor)
                 .into_iter()
                 .flat_map(BTreeMap::keys);
-            said.out.extend(tables.map(|name| format!("{name}\n")));
+            let counting = state.counting.get(anchor);
+            // Not recorded with -v: print_table in pfctl_table.c, for a table of an anchor that
+            // persists and that rules name.
+            let line = |name: &String| match options.verbose {
+                0 => format!("{name}\n"),
+                _ => {
+                    let counts = counting.is_some_and(|counting| counting.contains(name));
+                    let counts = if counts { 'C' } else { '-' };
+                    format!("-pa-r-{counts}\t{name}\t{anchor}\n")
+                }
+            };
+            said.out.extend(tables.map(line));
         }
         "Anchors" => said
             .out
@@ -255,6 +266,11 @@ fn load(state: &mut State, options: &Options, stdin: &str, said: &mut Said) {
     }
     let anchor = options.anchor.clone();
     for table in file.tables {
+        let counting = state.counting.entry(anchor.clone()).or_default();
+        match table.counters {
+            true => _ = counting.insert(table.name.clone()),
+            false => _ = counting.remove(&table.name),
+        }
         let tables = state.tables.entry(anchor.clone()).or_default();
         let entries = tables.entry(table.name).or_default();
         if let Some(given) = table.entries {

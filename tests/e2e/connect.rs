@@ -1,19 +1,12 @@
 //! Plain `ssh home`, by `ProxyCommand postern connect %h %p`, to a real sshd behind a door.
 
 use std::fs;
-use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::net::IpAddr;
 
-use postern::spa::{Mac, Opener, Secret, Whom, cipher_key_from_base64, key_from_base64, shape};
-use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 
-use crate::harness::{Daemon, Host, Net, Ran, Sshd, chmod, program, until};
+use crate::harness::{Daemon, Door, Host, Net, Ran, Sshd, chmod, program, until};
+use crate::manual::block;
 use crate::{OTHER, STEPS, ssh};
 
 const PING: &str = "6b3f0c5e9a8d47218f6e5d4c3b2a1908";
@@ -38,8 +31,9 @@ impl User {
         let bin = home.path().join("bin");
         fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink(program("postern"), bin.join("postern")).unwrap();
+        let ours = block("postern.1", "Ssh: config", 0).join("\n");
         let config = format!(
-            "Host home\n    ProxyCommand postern connect %h %p\n\
+            "{ours}\n\
              Host elsewhere\n    HostName 10.66.0.1\n    ProxyCommand postern connect -v %h %p\n\
              Host *\n    User root\n    IdentityFile {}\n    BatchMode yes\n\
              \x20   StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    LogLevel ERROR\n",
@@ -90,6 +84,14 @@ fn ping() -> String {
 
 fn spa(more: &str) -> String {
     format!("spa = true\ncipher_key = \"{CIPHER_KEY}\"\nhmac_key = \"{HMAC_KEY}\"\n{more}\n")
+}
+
+/// A key that opens the door: a table behind it.
+fn key(more: &str) -> String {
+    format!(
+        "[key.alice]\ncipher_key = \"{CIPHER_KEY}\"\nhmac_key = \"{HMAC_KEY}\"\n\
+         doors = [\"ssh\"]\n{more}\n"
+    )
 }
 
 #[test]
@@ -204,89 +206,6 @@ fn when_it_does_not_open_ssh_says_why() {
     );
 }
 
-/// A door for packets, in the test: a double of posternd.
-struct Double {
-    stop: Arc<AtomicBool>,
-    packets: Arc<AtomicUsize>,
-}
-
-impl Double {
-    fn start(host: &Host, port: u16) -> Double {
-        let rules = format!(
-            "table inet door {{
-                set in4 {{ type ipv4_addr; timeout 30s; }}
-                chain input {{
-                    type filter hook input priority 0;
-                    iif lo accept
-                    ip saddr @in4 accept
-                    tcp dport {port} drop
-                }}
-            }}"
-        );
-        host.nft(&[&rules]);
-        let double = Double {
-            stop: Arc::default(),
-            packets: Arc::default(),
-        };
-        let udp = host.inside(|| Socket::from(UdpSocket::bind("0.0.0.0:62201").unwrap()));
-        let icmp = host
-            .inside(|| Socket::new(Domain::IPV4, Type::from(3), Some(Protocol::ICMPV4)).unwrap());
-        let name = host.name.clone();
-        // Behind the headers of IP and ICMP.
-        for (socket, at) in [(udp, 0), (icmp, 28)] {
-            socket
-                .set_read_timeout(Some(Duration::from_millis(50)))
-                .unwrap();
-            let (stop, packets, name) = (double.stop.clone(), double.packets.clone(), name.clone());
-            thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    if let Some(address) = asked(&socket, at) {
-                        let element = format!("{{ {address} }}");
-                        let mut nft = Command::new("ip");
-                        nft.args(["netns", "exec", &name, "nft", "add", "element", "inet"]);
-                        let ran = Ran::of(nft.args(["door", "in4", &element]));
-                        assert_eq!(ran.code(), 0, "{ran:?}");
-                        packets.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-        double
-    }
-
-    fn packets(&self) -> usize {
-        self.packets.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Double {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Whom the next packet asks to let in.
-fn asked(socket: &Socket, at: usize) -> Option<IpAddr> {
-    let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
-    let (length, from) = socket.recv_from(&mut buffer).ok()?;
-    // SAFETY: so many bytes were received.
-    let bytes: Vec<u8> = buffer[..length]
-        .iter()
-        .map(|byte| unsafe { byte.assume_init() })
-        .collect();
-    let shaped = shape(bytes.get(at..)?)?;
-    let opener = Opener::new(&Secret {
-        cipher: cipher_key_from_base64(CIPHER_KEY).unwrap(),
-        hmac: key_from_base64(HMAC_KEY).unwrap(),
-        mac: Mac::Sha256,
-    });
-    let proof = opener.verify(&shaped)?;
-    match opener.open(&shaped, &proof)?.whom {
-        Whom::Address(address) => Some(address),
-        Whom::Observed => from.as_socket().map(|from: SocketAddr| from.ip()),
-    }
-}
-
 #[test]
 fn where_only_icmp_and_the_port_itself_pass_a_ping_enters() {
     let net = Net::new(1);
@@ -302,38 +221,37 @@ fn where_only_icmp_and_the_port_itself_pass_a_ping_enters() {
 fn where_only_icmp_and_the_port_itself_pass_a_packet_enters() {
     let net = Net::new(1);
     let sshd = Sshd::start(&net.server);
-    let double = Double::start(&net.server, 22);
+    let daemon = Daemon::start(
+        &net.server,
+        &[ssh("30s").but(&key("carriers = [\"62201/udp\", \"icmp\"]"))],
+    );
     net.lets_through(&["ip protocol icmp", "tcp dport 22", "tcp sport 22"]);
     let ways = [sequence(&STEPS), spa(""), spa("carrier = \"icmp\"")];
     let user = User::new(&home(&[&ways[0], &ways[1], &ways[2]]), &sshd);
     assert_eq!(user.ssh(net.client(), "home"), "");
-    assert_eq!(double.packets(), 1);
+    daemon.wait_lease("ssh", net.client().v4);
 }
 
 #[test]
 fn where_only_443_passes() {
     let net = Net::new(1);
     let sshd = Sshd::on(&net.server, 443);
-    let double = Double::start(&net.server, 443);
-    // A network that lets nothing else out; fwknop's port is what the double hears at.
-    net.server.nft(&[
-        "table ip nat { chain pre { type nat hook prerouting priority -100; \
-                      udp dport 443 redirect to :62201; }; }",
-    ]);
+    let door = Door::opens("ssh", "443/tcp", "30s");
+    let key = key("carriers = [\"443/udp\"]\nobserved = true");
+    let daemon = Daemon::start(&net.server, &[door.but(&key)]);
     net.lets_through(&["tcp dport 443", "udp dport 443", "tcp sport 443"]);
     let ways = [
         sequence(&STEPS),
         ping(),
         spa("carrier = \"443/udp\"\nfrom = \"observed\""),
     ];
-    let ways: Vec<&str> = ways.iter().map(String::as_str).collect();
-    let user = User::new(&home(&ways), &sshd);
+    let user = User::new(&home(&[&ways[0], &ways[1], &ways[2]]), &sshd);
     let ran = user.run(
         net.client(),
         "ssh -F $HOME/ssh_config -p 443 home echo hello",
     );
     assert_eq!((ran.code(), ran.stdout.as_str()), (0, "hello\n"), "{ran:?}");
-    assert_eq!(double.packets(), 1);
+    daemon.wait_lease("ssh", net.client().v4);
 }
 
 #[test]
@@ -362,24 +280,24 @@ fn a_ping_alone() {
 fn a_packet_alone() {
     let net = Net::new(2);
     let sshd = Sshd::start(&net.server);
-    let double = Double::start(&net.server, 22);
-    let user = User::new(&home(&[&spa("")]), &sshd);
+    let daemon = Daemon::start(&net.server, &[ssh("30s").but(&key(""))]);
+    let user = User::new(&home(&[&spa("lasts = \"20s\"")]), &sshd);
     let [one, two] = &net.clients[..] else {
         panic!("two clients")
     };
-    let enters = |client: &Host, packets: usize| {
-        until("it is heard", || double.packets() == packets);
+    let enters = |client: &Host| {
+        daemon.wait_lease("ssh", client.v4);
         assert!(client.reaches(net.server.v4, 22));
     };
     assert!(one.connect(net.server.v4, 22).is_silence());
     let ran = user.run(one, "postern spa -v home");
     let said = "asked 10.66.0.1 by 62201/udp for 10.66.0.11\n";
     assert_eq!((ran.code(), ran.stdout.as_str()), (0, said), "{ran:?}");
-    enters(one, 1);
+    enters(one);
     assert!(two.connect(net.server.v4, 22).is_silence());
     let line = format!("postern spa --from {} home", two.v4);
     assert_eq!(user.run(one, &line).code(), 0);
-    enters(two, 2);
+    enters(two);
 }
 
 /// Users have no raw sockets.
@@ -417,8 +335,10 @@ fn a_user_pings_by_his_own_socket_or_by_ping() {
     assert_eq!((ran.code(), ran.stdout.as_str()), (0, said), "{ran:?}");
     assert!(ping.reaches(server, 22));
     // Nobody answers: it was sent all the same.
-    net.server
-        .nft(&["insert rule inet door input icmp type echo-request drop"]);
+    net.server.nft(&[
+        "table inet quiet { chain in { type filter hook input priority 0; \
+                      icmp type echo-request drop; }; }",
+    ]);
     let ran = nobody(ping, "/usr/bin:/bin", "10.66.0.1");
     assert_eq!(ran.code(), 0, "{ran:?}");
     let ran = nobody(ping, "/usr/bin:/bin", "192.0.2.1");

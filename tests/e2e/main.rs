@@ -25,6 +25,7 @@ mod interfaces;
 mod knockd;
 mod leases;
 mod manual;
+mod means;
 mod networks;
 mod one_time;
 mod packets;

@@ -20,7 +20,7 @@ const STEPS: [&str; 2] = [
 ];
 
 /// Pages and names of marks, each of which has a test here.
-const SCENES: [(&str, &str); 16] = [
+const SCENES: [(&str, &str); 24] = [
     ("postern-nft.7", "gone"),
     ("posternd.8", "keygen"),
     ("posternd.8", "first"),
@@ -37,6 +37,14 @@ const SCENES: [(&str, &str); 16] = [
     ("postern.toml.5", "rotate"),
     ("postern.toml.5", "list"),
     ("postern.1", "client"),
+    ("postern.1", "ways"),
+    ("postern.1", "nc"),
+    ("postern.1", "curl"),
+    ("postern.1", "telnet"),
+    ("postern.1", "nmap"),
+    ("postern.1", "plink"),
+    ("postern.1", "ping"),
+    ("postern.1", "putty"),
 ];
 
 #[test]
@@ -57,7 +65,7 @@ fn every_mark_has_a_scene() {
 }
 
 /// The lines of a marked block.
-fn block(page: &str, mark: &str, at: usize) -> Vec<String> {
+pub fn block(page: &str, mark: &str, at: usize) -> Vec<String> {
     let blocks = Page::read(page).blocks();
     let mut marked = blocks
         .into_iter()
@@ -103,10 +111,20 @@ fn steps(lines: &[String]) -> Vec<Step> {
     steps
 }
 
-struct Stage<'n> {
+/// Dots for what is a secret by its length and its letters, as the manual has them.
+fn without_secrets(text: &str) -> String {
+    let is_digit = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    let mut plain = text.to_owned();
+    for word in text.split(|c| !is_digit(c)).filter(|w| w.len() >= 32) {
+        plain = plain.replace(word, "...");
+    }
+    plain
+}
+
+pub struct Stage<'n> {
     net: &'n Net,
-    daemon: Daemon<'n>,
-    _service: Service,
+    pub daemon: Daemon<'n>,
+    _service: Option<Service>,
     sessions: Vec<Session>,
     tcpdump: Option<Child>,
     /// What stands in the manual, and what it is here.
@@ -114,7 +132,14 @@ struct Stage<'n> {
 }
 
 impl<'n> Stage<'n> {
-    fn new(net: &'n Net) -> Stage<'n> {
+    pub fn new(net: &'n Net) -> Stage<'n> {
+        let mut stage = Stage::without_service(net);
+        stage._service = Some(Service::start(&net.server, &[22]));
+        stage
+    }
+
+    /// One where nobody listens at port 22.
+    pub fn without_service(net: &'n Net) -> Stage<'n> {
         let daemon = Daemon::prepare(&net.server, &[]);
         let path = |name: &str| daemon.path(name).display().to_string();
         // No name is part of one before it.
@@ -131,7 +156,7 @@ impl<'n> Stage<'n> {
         ];
         let stage = Stage {
             net,
-            _service: Service::start(&net.server, &[22]),
+            _service: None,
             sessions: Vec::new(),
             tcpdump: None,
             here,
@@ -166,7 +191,7 @@ impl<'n> Stage<'n> {
         self.daemon.write("hosts", "10.66.0.1 server.example.net\n");
     }
 
-    fn translated(&self, text: &str) -> String {
+    pub fn translated(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (there, here) in &self.here {
             text = text.replace(there, here);
@@ -177,7 +202,7 @@ impl<'n> Stage<'n> {
     /// What counts in a text: not how it is broken and spaced, not its numbers.
     fn shape(&self, text: &str) -> String {
         let mut shape = String::new();
-        let mut text = text.to_owned();
+        let mut text = without_secrets(text);
         for (there, here) in &self.here {
             let name: String = there
                 .chars()
@@ -201,7 +226,7 @@ impl<'n> Stage<'n> {
     }
 
     /// Has the page's configuration for posternd, changed as told.
-    fn configure(&self, page: &str, name: &str, change: &[(&str, &str)]) {
+    pub fn configure(&self, page: &str, name: &str, change: &[(&str, &str)]) {
         let mut text = block(page, &format!("Configuration: {name}"), 0).join("\n");
         for (from, to) in change {
             assert!(text.contains(from), "{from}: {text}");
@@ -246,7 +271,7 @@ impl<'n> Stage<'n> {
         command
     }
 
-    fn run(&mut self, page: &str, name: &str) {
+    pub fn run(&mut self, page: &str, name: &str) {
         let blocks = Page::read(page).blocks();
         let mark = format!("Run: {name}");
         let count = blocks

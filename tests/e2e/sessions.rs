@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use crate::harness::{Daemon, Door, Host, LIMIT, Net, Ran, Service, Session, Sshd, until};
+use crate::harness::{Daemon, Door, LIMIT, Net, Ran, Service, Session, Sshd, until};
 use crate::{STEPS, ssh};
 
 /// A login that says back what it is told.

@@ -97,6 +97,66 @@ ipfw_extend() {
     same "entries" 1 "$(table postern_ssh | wc -l | tr -d ' ')"
 }
 
+ipfw_idle() {
+    ssh_door "${lease}s" "idle = \"${lease}s\"" | configure ipfw
+    start
+    knock $friend4
+    opens $friend4
+    first=$(date +%s)
+    talk first $friend4
+    wait_for $((3 * lease + 60)) "the lease would be over twice" past $((first + 2 * lease + 12))
+    must in_table postern_ssh "$friend4/32 "
+    said_once "traffic keeps it open for $friend4"
+    hang_up first
+    wait_for $((lease + 60)) "table postern_ssh is empty" empty_table postern_ssh
+    kept_out $friend4
+}
+
+# friend6 and stranger6 have 127 bits in common.
+ipfw_prefix6() {
+    ssh_door 1h 'prefix6 = 127' | configure ipfw
+    start
+    also_from $other6
+    kept_out $stranger6
+    knock $friend6
+    opens $friend6
+    opens $stranger6
+    kept_out $other6
+    must in_table postern_ssh "$friend6/127 "
+    must says "$friend6/127" ctl list
+    talk first $stranger6
+    must ctl close $stranger6
+    shut $friend6
+    shut $stranger6
+    goes_on first
+    not_from $other6
+}
+
+ipfw_prefix6_rules() {
+    configure ipfw <<EOF
+[door.ssh]
+opens = ["22/tcp"]
+open_for = "1h"
+prefix6 = 127
+rules = "101-199"
+guard = 200
+$(knock_at ssh)
+EOF
+    start
+    also_from $other6
+    knock $friend6
+    opens $friend6
+    opens $stranger6
+    kept_out $other6
+    must says "from $friend6/127 to me" srv ipfw list 101
+    # It reads back as it was made: nothing is made anew.
+    wait_for 30 "posternd has looked around since" past $(($(date +%s) + 12))
+    must not grep -q 'made anew' "$work/log"
+    must ctl close $stranger6
+    shut $friend6
+    not_from $other6
+}
+
 ipfw_close() {
     ssh_door 1h | configure ipfw
     start
@@ -279,6 +339,9 @@ it "ipfw: a door from knock to end, IPv6" ipfw_door_6
 it "ipfw: a knock by nc" ipfw_by_hand
 it "ipfw: sessions older than the guard go on, and leave its table when they end" ipfw_running
 it "ipfw: a second knock moves the end" ipfw_extend
+it "ipfw: idle: a connection keeps a door open, silence closes it" ipfw_idle
+it "ipfw: prefix6 lets in the network of who knocked" ipfw_prefix6
+it "ipfw: prefix6 by rules" ipfw_prefix6_rules
 it "ipfw: posternctl list and close" ipfw_close
 it "ipfw: always" ipfw_always
 it "ipfw: connections = 1" ipfw_connections

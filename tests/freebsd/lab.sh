@@ -13,6 +13,7 @@ friend4=10.9.0.2
 friend6=fd00:9::2
 stranger4=10.9.0.3
 stranger6=fd00:9::3
+other6=fd00:9::4
 steps='7143 2912/udp 9001 6044'
 # How long nc tries. An open port takes far less.
 try=$((2 + slow))
@@ -274,6 +275,15 @@ knock_by_hand() {
 # connects FROM [PORT]: whether a connection can be made.
 connects() {
     cli nc -n -z -v -w "$try" -s "$1" "$(server_of "$1")" "${2:-22}"
+}
+
+# also_from ADDRESS: the client has another IPv6 address from now on, until it gives it back.
+also_from() {
+    must cli ifconfig "$cli_if" inet6 "$1/128" alias
+}
+
+not_from() {
+    must cli ifconfig "$cli_if" inet6 "$1" -alias
 }
 
 # opens FROM [PORT]: the port lets this address in, now or soon.

@@ -214,6 +214,44 @@ pf_connections() {
     opens $friend4
 }
 
+pf_idle() {
+    pf_on
+    pf_door "${lease}s" "idle = \"${lease}s\"" | configure pf
+    start
+    must says "-pa-r-C" srv pfctl -a postern -v -s Tables
+    knock $friend4
+    opens $friend4
+    first=$(date +%s)
+    talk first $friend4
+    wait_for $((3 * lease + 60)) "the lease would be over twice" past $((first + 2 * lease + 12))
+    must pf_in_table door_ssh $friend4
+    said_once "traffic keeps it open for $friend4"
+    hang_up first
+    wait_for $((lease + 60)) "table door_ssh is empty" pf_empty_table door_ssh
+    kept_out $friend4
+}
+
+# friend6 and stranger6 have 127 bits in common.
+pf_prefix6() {
+    pf_on
+    pf_door 1h 'prefix6 = 127' | configure pf
+    start
+    also_from $other6
+    kept_out $stranger6
+    knock $friend6
+    opens $friend6
+    opens $stranger6
+    kept_out $other6
+    must pf_in_table door_ssh "$friend6/127"
+    must says "$friend6/127" ctl list
+    talk first $stranger6
+    must ctl close $stranger6
+    shut $friend6
+    shut $stranger6
+    goes_on first
+    not_from $other6
+}
+
 pf_own_table() {
     pf_conf <<EOF
 table <friends> persist { 192.0.2.1 }
@@ -372,6 +410,8 @@ it "pf: posternctl close" pf_close
 it "pf: kill_states ends the sessions that the door let in, and no others" pf_kill_states
 it "pf: always" pf_always
 it "pf: connections = 1" pf_connections
+it "pf: idle: traffic keeps a door open, silence closes it" pf_idle
+it "pf: prefix6 lets in the network of who knocked" pf_prefix6
 it "pf: a table of the administrator's" pf_own_table
 it "pf: pf.conf loaded again" pf_reload
 it "pf: a restart, step by step" pf_restart

@@ -103,12 +103,15 @@ fn bash_completes_commands_and_options() {
         (&["posternctl", "--js"], &["--json"]),
         (
             &["posternctl", "keygen", "--s"],
-            &["--socket", "--steps", "--sequence"],
+            &["--socket", "--spa", "--steps", "--sequence"],
         ),
         (&["posternctl", "check", "--l"], &["--live"]),
         (&["posternd", "--i"], &["--interface"]),
         (&["postern", "k"], &["knock"]),
         (&["postern", "knock", "--so"], &["--source"]),
+        (&["postern", "p"], &["ping"]),
+        (&["postern", "spa", "--l"], &["--lasts"]),
+        (&["postern", "connect", "--t"], &["--timeout"]),
     ] {
         let Some(offered) = bash(&top, words) else {
             return;

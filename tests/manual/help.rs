@@ -297,24 +297,54 @@ fn postern() {
     let told = forms.iter().map(|form| command_in(form).unwrap());
     assert_eq!(told.collect::<Vec<_>>(), known.collect::<Vec<_>>());
 
-    let knock = command.find_subcommand("knock").unwrap();
-    hold_statuses(&page, knock);
-    let (_, form) = forms[0].split_once("Cm knock").unwrap();
-    let own = listed(knock.get_arguments().cloned());
-    hold_form("postern.1", form, &own.iter().collect::<Vec<_>>());
-    assert_eq!(positionals_in(form), positionals_of(knock));
-    let mut all: Vec<&Arg> = knock.get_arguments().collect();
-    all.extend(
-        command
-            .get_arguments()
-            .filter(|arg| arg.get_id() == "version"),
-    );
-    let options = page.section("DESCRIPTION").entries();
-    let options: Vec<Entry> = options
+    let entries = page.section("DESCRIPTION").entries();
+    let (commands, options): (Vec<_>, Vec<_>) = entries
         .into_iter()
-        .filter(|entry| entry.head.starts_with("Fl"))
+        .filter(|entry| entry.head.starts_with("Cm") || entry.head.starts_with("Fl"))
+        .partition(|entry| entry.head.starts_with("Cm"));
+    let told = commands
+        .iter()
+        .map(|entry| command_in(&entry.head).unwrap());
+    let known = command.get_subcommands().map(Command::get_name);
+    assert_eq!(told.collect::<Vec<_>>(), known.collect::<Vec<_>>());
+
+    // What is every command's is told once.
+    let knocking = command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help");
+    let knocking: Vec<&Command> = knocking.collect();
+    let everyones = |arg: &&Arg| {
+        let has = |sub: &&Command| sub.get_arguments().any(|a| a.get_id() == arg.get_id());
+        !arg.is_positional() && knocking.iter().all(has)
+    };
+    let version = command
+        .get_arguments()
+        .filter(|arg| arg.get_id() == "version");
+    let common: Vec<&Arg> = knocking[0]
+        .get_arguments()
+        .filter(everyones)
+        .chain(version)
         .collect();
-    hold("postern.1", &options, &all);
+    hold("postern.1", &options, &common);
+    for (entry, form) in commands.iter().zip(&forms) {
+        let name = command_in(form).unwrap();
+        let sub = command.find_subcommand(&name).unwrap();
+        let at = format!("postern.1: {name}");
+        let (_, behind) = form.split_once(&format!("Cm {name}")).unwrap();
+        let all = listed(sub.get_arguments().cloned());
+        let mut own: Vec<&Arg> = sub.get_arguments().collect();
+        own.retain(|arg| !common.iter().any(|known| known.get_id() == arg.get_id()));
+        if name == "help" {
+            continue;
+        }
+        hold_statuses(&page, sub);
+        hold_form(&at, behind, &all.iter().collect::<Vec<_>>());
+        hold_form(&at, &entry.head, &own);
+        for line in [behind, &entry.head] {
+            assert_eq!(positionals_in(line), positionals_of(sub), "{at}: {line}");
+        }
+        hold(&at, &entry.body.entries(), &own);
+    }
 }
 
 /// Under other programs' names: what is read, what the usage shows, what the manual tells.

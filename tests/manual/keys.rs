@@ -1,7 +1,10 @@
 //! postern.toml(5) tells of every key with its default and its bounds, and what it tells is what
 //! the reader does.
 
-use postern::client::{knock, profile};
+use std::ops::RangeInclusive;
+
+use postern::client::{knock, profile, spa};
+use postern::config::secret;
 use postern::config::units::show_duration;
 use postern::config::{Config, toml};
 
@@ -49,6 +52,25 @@ const NUMBERED: &str = "interface = \"xl0\"\nfirewall = \"ipfw\"\n[door.d]\nopen
     open_for = \"30s\"\n@\n[[door.d.knock]]\nsequence = [\"7143\", \"2912\"]\n";
 const STEPLESS: &str = "interface = \"xl0\"\n[door.d]\nstart_command = \"/bin/a\"\n\
     [[door.d.knock]]\n@\n";
+
+const PING: &str = "interface = \"xl0\"\n[door.d]\nstart_command = \"/bin/a\"\n\
+    [[door.d.knock]]\nping = \"8d1f6a3be97c50424c86a3d95b0e7f12\"\n@\n";
+
+/// A door that opens port 22, and a key that lacks what follows.
+macro_rules! key {
+    ($($line:literal),* $(,)?) => {
+        concat!(
+            "interface = \"xl0\"\nfirewall = \"memory\"\n[door.d]\nopens = [\"22\"]\n",
+            "open_for = \"30s\"\n[key.k]\n@\n",
+            $($line, "\n"),*
+        )
+    };
+}
+const KEY: &str = key!(
+    "cipher_key = \"MDEyMzQ1Njc4OWFiY2RlZg==\"",
+    "hmac_key = \"ZmVkY2JhOTg3NjU0MzIxMA==\"",
+    "doors = [\"d\"]",
+);
 
 const STATE: &str = if cfg!(target_os = "freebsd") {
     "\"/var/db/postern\""
@@ -332,7 +354,10 @@ const ROWS: &[Row] = &[
         "sequence",
         Refused,
         STEPLESS,
-        &["1 to 32 ports", "A knock has this or one_time_sequences"],
+        &[
+            "1 to 32 ports",
+            "A knock has this, one_time_sequences or ping",
+        ],
         &[r#"["7143"]"#, r#"["7143/tcp", "2912:udp", 39001]"#],
         &["[]", r#"["7143", "7144", "7145"]"#],
     ),
@@ -371,7 +396,136 @@ const ROWS: &[Row] = &[
         &[r#""192.0.2.1""#, r#""2001:db8::1""#],
         &[r#""xl0""#],
     ),
+    row(
+        "ping",
+        Refused,
+        STEPLESS,
+        &["16 bytes in 32 hexadecimal digits"],
+        &[r#""8d1f6a3be97c50424c86a3d95b0e7f12""#],
+        &[
+            r#""8d1f6a3be97c50424c86a3d95b0e7f""#,
+            r#""00000000000000000000000000000000""#,
+        ],
+    ),
+    row(
+        "offsets",
+        Otherwise,
+        PING,
+        &[r#"within "0-127""#, "By default", "the secret rotated"],
+        &[r#""0-96""#, r#""0-127""#, r#""28""#],
+        &[r#""0-128""#, r#""96-0""#, r#""""#, "8"],
+    ),
+    row(
+        "owner",
+        Otherwise,
+        KEY,
+        &["at most 64 characters", "none by default"],
+        &[r#""Alice Example""#],
+        &[r#""""#, r#""a\nb""#],
+    ),
+    row(
+        "cipher_key",
+        Refused,
+        key!("hmac_key = \"ZmVkY2JhOTg3NjU0MzIxMA==\"", "doors = [\"d\"]",),
+        &["16 to 32 bytes", "KEY_BASE64", "Required"],
+        &[
+            r#""MDEyMzQ1Njc4OWFiY2RlZg==""#,
+            r#""AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=""#,
+        ],
+        &[
+            r#""AAECAwQFBgcICQoLDA0O""#,
+            r#""MDEyMzQ1Njc4OWFiY2RlZg""#,
+            r#""AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g""#,
+        ],
+    ),
+    row(
+        "hmac_key",
+        Refused,
+        key!(
+            "cipher_key = \"MDEyMzQ1Njc4OWFiY2RlZg==\"",
+            "doors = [\"d\"]",
+        ),
+        &[
+            "16 to 128 bytes",
+            "HMAC_KEY_BASE64",
+            "Required",
+            "another than cipher_key",
+        ],
+        &[r#""ZmVkY2JhOTg3NjU0MzIxMA==""#, LONGEST],
+        &[
+            r#""AAECAwQFBgcICQoLDA0O""#,
+            r#""MDEyMzQ1Njc4OWFiY2RlZg==""#,
+            TOO_LONG,
+        ],
+    ),
+    row(
+        "hmac",
+        As(r#""sha256""#),
+        KEY,
+        &["HMAC_DIGEST_TYPE"],
+        &[r#""sha256""#, r#""sha512""#],
+        &[r#""md5""#, r#""none""#],
+    ),
+    row(
+        "doors",
+        Refused,
+        key!(
+            "cipher_key = \"MDEyMzQ1Njc4OWFiY2RlZg==\"",
+            "hmac_key = \"ZmVkY2JhOTg3NjU0MzIxMA==\"",
+        ),
+        &["1 to 32 names", "Required"],
+        &[r#"["d"]"#],
+        &["[]", r#"["e"]"#, r#"["d", "d"]"#],
+    ),
+    row(
+        "ports",
+        Otherwise,
+        KEY,
+        &["a list of 1 to 64", "by default those that its doors open"],
+        &[r#"["22/tcp"]"#, r#"["22/tcp", "53/udp"]"#],
+        &["[]", r#"["53/udp"]"#],
+    ),
+    row(
+        "from",
+        Otherwise,
+        KEY,
+        &["1 to 64 addresses and networks", "any by default"],
+        &[r#"["192.0.2.0/24", "2001:db8::1"]"#],
+        &["[]", r#"["192.0.2.0/33"]"#],
+    ),
+    row(
+        "observed",
+        As("false"),
+        KEY,
+        &["whatever address it comes from"],
+        &["true"],
+        &["1"],
+    ),
+    row(
+        "allowance",
+        As("60"),
+        KEY,
+        &["within an hour", "1 to 100000"],
+        &["1", "100000"],
+        &["0", "100001"],
+    ),
+    row(
+        "carriers",
+        As(r#"["62201/udp"]"#),
+        KEY,
+        &["a list of 1 to 16", "At most 16 keys"],
+        &[r#"["icmp"]"#, r#"["53/udp", "icmp"]"#],
+        &["[]", r#"["62201/tcp"]"#, r#"["icmp", "icmp"]"#],
+    ),
 ];
+
+/// 128 bytes, and one more.
+const LONGEST: &str = "\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4v\
+    MDEyMzQ1Njc4OTo7PD0+P0BBQkNERUZHSElKS0xNTk9QUVJTVFVWV1hZWltcXV5f\
+    YGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn8=\"";
+const TOO_LONG: &str = "\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4v\
+    MDEyMzQ1Njc4OTo7PD0+P0BBQkNERUZHSElKS0xNTk9QUVJTVFVWV1hZWltcXV5f\
+    YGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn+A\"";
 
 impl Row {
     /// What the reader makes of the configuration with this line in it.
@@ -388,6 +542,9 @@ impl Row {
     }
 }
 
+/// Keys that are tables of their own.
+const TABLES: [&str; 3] = ["door", "knock", "key"];
+
 /// The keys of one entry: `Ic start_command_6 , stop_command_6`.
 fn keys_of(entry: &Entry) -> Vec<&str> {
     match entry.head.strip_prefix("Ic ") {
@@ -399,7 +556,8 @@ fn keys_of(entry: &Entry) -> Vec<&str> {
 #[test]
 fn the_manual_has_the_keys_that_the_reader_knows_in_their_order() {
     let page = Page::read("postern.toml.5");
-    let sections = ["At the top", "Doors", "Knocks"];
+    let sections = ["At the top", "Doors", "Knocks", "Keys"];
+    assert_eq!(toml::keys().len(), sections.len());
     for (known, section) in toml::keys().into_iter().zip(sections) {
         let entries = page.section(section).entries();
         let told: Vec<&str> = entries.iter().flat_map(keys_of).collect();
@@ -407,12 +565,12 @@ fn the_manual_has_the_keys_that_the_reader_knows_in_their_order() {
         let known: Vec<&str> = known
             .iter()
             .copied()
-            .filter(|key| !["door", "knock"].contains(key))
+            .filter(|key| !TABLES.contains(key))
             .collect();
         assert_eq!(told, known, "{section}");
     }
     let known = toml::keys().concat();
-    let known = known.into_iter().filter(|k| !["door", "knock"].contains(k));
+    let known = known.into_iter().filter(|k| !TABLES.contains(k));
     let held: Vec<&str> = ROWS.iter().map(|row| row.key).collect();
     assert_eq!(held, known.collect::<Vec<_>>(), "each has a row here");
 }
@@ -420,7 +578,7 @@ fn the_manual_has_the_keys_that_the_reader_knows_in_their_order() {
 #[test]
 fn defaults_and_bounds_are_the_readers() {
     let page = Page::read("postern.toml.5");
-    let entries: Vec<Entry> = ["At the top", "Doors", "Knocks"]
+    let entries: Vec<Entry> = ["At the top", "Doors", "Knocks", "Keys"]
         .iter()
         .flat_map(|section| page.section(section).entries())
         .collect();
@@ -471,13 +629,16 @@ fn how_many_and_how_long() {
     let addresses = |n| list(&mut numbers(n).map(|n| format!("2001:db8::{n}")));
     let ports = |n| list(&mut numbers(n));
     let steps = |n| list(&mut (0..n).map(|n| format!("{}", 7000 + 7 * ((5 * n) % 33))));
-    let bounds: [(&str, usize, Make<'_>); 6] = [
+    let carriers = |n| list(&mut (1..=n).map(|n| format!("{n}/udp")));
+    let bounds: [(&str, usize, Make<'_>); 8] = [
         ("interface", 64, &interfaces),
         ("control", 103, &path),
         ("always", 256, &addresses),
         ("opens", 64, &ports),
         ("start_command", 65536, &path),
         ("sequence", 32, &steps),
+        ("from", 64, &addresses),
+        ("carriers", 16, &carriers),
     ];
     for (key, most, make) in bounds {
         let row = ROWS.iter().find(|row| row.key == key).unwrap();
@@ -494,11 +655,40 @@ fn the_keys_of_profiles() {
     let page = Page::read("postern.1").section("Profiles");
     let entries = page.entries();
     let told: Vec<&str> = entries.iter().flat_map(keys_of).collect();
-    assert_eq!(told, profile::KEYS);
-    let delay = entries.last().unwrap().body.plain();
+    let keys = profile::HOST_KEYS.into_iter().chain(profile::WAY_KEYS);
+    assert_eq!(told, keys.collect::<Vec<_>>());
+    let body = |key: &str| {
+        let entry = entries.iter().find(|entry| keys_of(entry).contains(&key));
+        entry.unwrap().body.plain()
+    };
+    let delay = body("delay");
     let default = format!("\"{}\" by default", show_duration(knock::DELAY));
     assert!(delay.contains(&default), "{delay}");
     assert_eq!(show_duration(*knock::DELAYS.start()), "0s");
     assert_eq!(show_duration(*knock::DELAYS.end()), "1m");
     assert!(delay.contains("0 seconds to 1 minute"), "{delay}");
+    for (key, says) in [
+        ("port", format!("\"{}\" by default", profile::PORT)),
+        (
+            "way",
+            format!("{} to {}", profile::WAYS.start(), profile::WAYS.end()),
+        ),
+        ("cipher_key", bytes(&secret::CIPHER_KEY)),
+        ("hmac_key", bytes(&secret::KEY)),
+        (
+            "hmac",
+            format!("\"{}\", which is the default", secret::Mac::default()),
+        ),
+        ("carrier", format!("\"{}\" by default", spa::CARRIER)),
+        (
+            "opens",
+            format!("{} to {}", spa::OPENS.start(), spa::OPENS.end()),
+        ),
+    ] {
+        assert!(body(key).contains(&says), "{key}: {says}: {}", body(key));
+    }
+}
+
+fn bytes(bounds: &RangeInclusive<usize>) -> String {
+    format!("{} to {} bytes", bounds.start(), bounds.end())
 }

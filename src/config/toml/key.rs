@@ -65,11 +65,20 @@ pub(super) fn all(
     }
     let mut read = Vec::new();
     let mut heard: BTreeMap<Carrier, usize> = BTreeMap::new();
+    let mut owners: BTreeMap<Vec<u8>, String> = BTreeMap::new();
     for (at, (key, value)) in given.iter().enumerate() {
         read.push(one(reader, at, key, value, (names, doors), places));
         let Some(Some(known)) = read.last() else {
             continue;
         };
+        if let Some(owner) = owners.insert(known.secret.hmac.clone(), known.name.clone()) {
+            let what = format!("its hmac_key is key {owner}'s: nobody could tell who knocks");
+            reader.note(
+                &key.span(),
+                dotted("key", &known.name),
+                Wrong::new(what, GENERATE),
+            );
+        }
         for carrier in &known.carriers {
             let keys = heard.entry(*carrier).or_default();
             *keys += 1;
@@ -277,6 +286,7 @@ fn which(reader: &Reader<'_>, table: &Table<'_, '_>, names: &[String]) -> Option
         if doors.contains(&at) {
             let what = format!("{} stands here twice", quote(name));
             reader.refuse(item, Wrong::new(what, "name each door once"));
+            continue;
         }
         doors.push(at);
     }

@@ -54,7 +54,7 @@ impl Monitor {
             }
             // Leases end then as if there had been none.
             Err(e) => {
-                let text = format!("traffic cannot be looked at, leases end without: {e}");
+                let text = format!("traffic: {e}: leases end as if there were none");
                 self.say_once("traffic", &text);
                 Vec::new()
             }

@@ -1,7 +1,7 @@
 //! What our sets are like.
 
 use super::layout::Layout;
-use super::script::{Name, Script};
+use super::script::{Millis, Name, Script};
 use super::table::Set;
 use super::{ALWAYS_4, ALWAYS_6, COUNTS, RUNNING_4, RUNNING_6, SEEN, TABLE};
 
@@ -60,7 +60,10 @@ impl Kind {
                 add(set, ADDRESS_6, Holds::Networks6, &comment);
             }
             if let Some(seen) = &gate.seen {
-                let comment = Script::of(&[&SEEN, &" at ", &gate.name]);
+                // An element is known to be kept for as long as when it was made: where that
+                // changes, the set is made anew.
+                let idle = Millis::from(seen.idle);
+                let comment = Script::of(&[&SEEN, &" at ", &gate.name, &" for ", &idle]);
                 add(&seen.set_4, ADDRESS_4, Holds::Seen, &comment);
                 add(&seen.set_6, ADDRESS_6, Holds::Seen, &comment);
             }

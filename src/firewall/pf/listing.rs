@@ -163,7 +163,7 @@ pub struct Counted {
     pub packets: u64,
 }
 
-/// A table with what its entries have counted, of `-vT show` (print_astats in pfctl_table.c);
+/// A table with what its entries have counted, of `-v -T show` (print_astats in pfctl_table.c);
 /// without `counters` they say only since when. `None` if that is not what it should be.
 pub fn counted(text: &str) -> Option<BTreeMap<Network, Counted>> {
     let mut counted: BTreeMap<Network, Counted> = BTreeMap::new();
@@ -186,7 +186,7 @@ pub fn counted(text: &str) -> Option<BTreeMap<Network, Counted>> {
     Some(counted)
 }
 
-/// The tables that count, of `-vs Tables` (print_table in pfctl_table.c): `-pa-r-C`, a tab, the
+/// The tables that count, of `-v -s Tables` (print_table in pfctl_table.c): `-pa-r-C`, a tab, the
 /// name, a tab, the anchor.
 pub fn counting(text: &str) -> BTreeSet<String> {
     let counting = text.lines().filter_map(|line| {

@@ -110,14 +110,14 @@ impl Tool {
 
     /// The tables in our anchor that count packets.
     pub fn counting(&mut self) -> Result<BTreeSet<String>, Failure> {
-        let text = self.read(&["-a", ANCHOR, "-vs", "Tables"])?;
+        let text = self.read(&["-a", ANCHOR, "-v", "-s", "Tables"])?;
         Ok(listing::counting(&text))
     }
 
     /// What the entries of a gate's table in our anchor have counted; `None`: there is no such
     /// table.
     pub fn counted(&mut self, gate: &Gate) -> Result<Option<BTreeMap<Network, Counted>>, Failure> {
-        let args = ["-a", ANCHOR, "-t", &gate.table, "-vT", "show"];
+        let args = ["-a", ANCHOR, "-t", &gate.table, "-v", "-T", "show"];
         match self.read(&args) {
             Ok(text) => listing::counted(&text).map(Some).ok_or_else(|| {
                 let args = args.join(" ");

@@ -31,6 +31,8 @@ pub struct Table {
     pub name: String,
     /// `None`: it says nothing of entries, and what is in the table stays.
     pub entries: Option<BTreeSet<Entry>>,
+    /// Whether its entries count.
+    pub counters: bool,
     /// As `-v` shows it.
     pub shown: String,
 }
@@ -91,9 +93,14 @@ fn table(tokens: &[String]) -> Result<Table, Wrong> {
     let name = tokens.next().ok_or(Wrong::Syntax)?;
     let mut shown = format!("table {name}");
     let mut entries = None;
+    let mut counters = false;
     for token in tokens {
         match token {
             "persist" => shown.push_str(" persist"),
+            "counters" => {
+                counters = true;
+                shown.push_str(" counters");
+            }
             list if list.starts_with('{') => {
                 let words = list
                     .split(['{', '}', ',', ' '])
@@ -113,6 +120,7 @@ fn table(tokens: &[String]) -> Result<Table, Wrong> {
     Ok(Table {
         name: name.trim_matches(['<', '>']).to_owned(),
         entries,
+        counters,
         shown,
     })
 }

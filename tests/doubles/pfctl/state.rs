@@ -20,6 +20,13 @@ pub struct State {
     pub nat: BTreeMap<String, Vec<String>>,
     /// Their tables.
     pub tables: BTreeMap<String, BTreeMap<String, BTreeSet<Entry>>>,
+    /// Those of their tables that count.
+    #[serde(default)]
+    pub counting: BTreeMap<String, BTreeSet<String>>,
+    /// By anchor, table and entry, blanks between: when it was made, in Unix seconds, and the
+    /// packets that came in from there and passed.
+    #[serde(default)]
+    pub counted: BTreeMap<String, (u64, u64)>,
 }
 
 impl State {
@@ -39,6 +46,8 @@ impl State {
                 )]),
                 nat: BTreeMap::new(),
                 tables: BTreeMap::new(),
+                counting: BTreeMap::new(),
+                counted: BTreeMap::new(),
             },
         }
     }

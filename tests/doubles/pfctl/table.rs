@@ -51,6 +51,27 @@ impl fmt::Display for Entry {
 
 const ABSENT: &str = "pfctl: Table does not exist.";
 
+/// What `-v -T show` says below an entry. Of one that counts it was not recorded: print_astats in
+/// pfctl_table.c.
+fn stats(made: u64, packets: u64, counts: bool) -> String {
+    let made = i64::try_from(made).expect("a time");
+    let made = jiff::Timestamp::from_second(made).expect("a time");
+    let mut text = format!("\tCleared:     {}\n", made.strftime("%a %b %e %H:%M:%S %Y"));
+    let kinds = [
+        ("In/Block:", 0),
+        ("In/Pass:", packets),
+        ("Out/Block:", 0),
+        ("Out/Pass:", 0),
+    ];
+    for (kind, packets) in kinds.into_iter().filter(|_| counts) {
+        let bytes = 60 * packets;
+        text.push_str(&format!(
+            "\t{kind:<12} [ Packets: {packets:<18} Bytes: {bytes:<18} ]\n"
+        ));
+    }
+    text
+}
+
 /// Carries out a table command.
 pub fn command(state: &mut State, options: &Options, command: &str, stdin: &str, said: &mut Said) {
     let name = options.table.clone().expect("a table");
@@ -62,6 +83,11 @@ pub fn command(state: &mut State, options: &Options, command: &str, stdin: &str,
             Err(()) => return said.complain(255, &format!("no IP address found for {word}")),
         }
     }
+    let anchor = &options.anchor;
+    let place = |entry: &Entry| format!("{anchor} {name} {entry}");
+    let counts = state.counting.get(anchor);
+    let counts = counts.is_some_and(|counting| counting.contains(&name));
+    let counted = &mut state.counted;
     let tables = state.tables.entry(options.anchor.clone()).or_default();
     let mut say = |words: String| {
         if !options.quiet {
@@ -82,11 +108,23 @@ pub fn command(state: &mut State, options: &Options, command: &str, stdin: &str,
     let all = given.len();
     let mut feedback = String::new();
     match command {
-        "show" => feedback = table.iter().map(|entry| format!("   {entry}\n")).collect(),
+        "show" => {
+            for entry in table.iter() {
+                feedback.push_str(&format!("   {entry}\n"));
+                if options.verbose > 0 {
+                    let (made, packets) = counted.get(&place(entry)).copied().unwrap_or_default();
+                    feedback.push_str(&stats(made, packets, counts));
+                }
+            }
+        }
         "add" => {
             let before = table.len();
             for entry in given {
-                if table.insert(entry) && options.verbose > 0 {
+                if !table.insert(entry) {
+                    continue;
+                }
+                counted.insert(place(&entry), (super::now(), 0));
+                if options.verbose > 0 {
                     feedback.push_str(&format!("A  {entry}\n"));
                 }
             }

@@ -11,7 +11,7 @@ mod sshd;
 mod wait;
 
 pub use daemon::{Daemon, Door, Ran, chmod, copy_program, is_posternd, program};
-pub use host::{Answer, Host, Session, hit};
+pub use host::{Host, Session, hit};
 pub use keys::{Key, datagrams};
 pub use net::Net;
 pub use rng::Rng;

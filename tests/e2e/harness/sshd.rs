@@ -60,6 +60,11 @@ impl Sshd {
         self.dir.path().join("key")
     }
 
+    /// The file of its host key.
+    pub fn host_key(&self) -> PathBuf {
+        self.dir.path().join("host.pub")
+    }
+
     /// What its log says.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()

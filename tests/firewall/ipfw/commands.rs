@@ -142,6 +142,22 @@ fn of_an_administrators_table() {
     golden(&rules.double, "named-remove");
 }
 
+#[test]
+fn of_networks() {
+    for (by, name) in [(By::Table, "networks"), (By::Rules, "rules-networks")] {
+        let mut rules = Rules::new(by);
+        let mut doors = doors(by);
+        doors[0] = idle(prefix6(doors[0].clone(), 56), 90);
+        rules.firewall.establish(&doors, &[]).unwrap();
+        rules.double.calls();
+        rules.obey(&[open(0, "2001:db8:0:100::/56", 600), open(0, "fe80::1", 600)]);
+        rules.obey(&[extend(0, "2001:db8:0:100::/56", 900), close(0, "fe80::1")]);
+        rules.firewall.traffic().unwrap();
+        rules.obey(&[close(0, "2001:db8:0:100::/56")]);
+        golden(&rules.double, name);
+    }
+}
+
 /// The rules of kinds of doors, as they are made at first.
 #[test]
 fn of_other_doors() {

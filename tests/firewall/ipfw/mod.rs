@@ -4,6 +4,8 @@
 mod commands;
 mod double;
 mod failures;
+mod idle;
+mod networks;
 mod repairs;
 mod sessions;
 mod strangers;
@@ -15,7 +17,9 @@ use postern::config::{Door, Pass};
 use postern::firewall::ipfw::Ipfw;
 use postern::firewall::{Failure, Firewall, Opening, Order, Upkeep};
 
-use crate::doors::{close, extend, left, numbered, open, opening, opens_of, tcp, udp};
+use crate::doors::{
+    close, extend, idle, left, numbered, open, opening, opens_of, prefix6, tcp, udp,
+};
 use crate::suite::{Subject, carry_out, still, suite};
 
 use double::Double;

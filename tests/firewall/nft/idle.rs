@@ -141,7 +141,7 @@ fn what_keeps_traffic_is_mended() {
         ),
         (
             "flush chain inet postern input\ndelete set inet postern ssh_seen4\n\
-             add set inet postern ssh_seen4 { type ipv4_addr; comment \"postern: traffic at ssh\"; }",
+             add set inet postern ssh_seen4 { type ipv4_addr; comment \"postern: traffic at ssh for 600s\"; }",
             "set ssh_seen4 was changed: made anew",
         ),
     ] {

@@ -123,5 +123,15 @@ fn transactions() {
     golden("establish-limits");
     tables.firewall.unguard().unwrap();
     golden("unguard");
+    let kept = idle(
+        prefix6(limited(opens("ssh", &[tcp(22), udp(53)], true), 2), 56),
+        90,
+    );
+    tables.firewall.establish(&[kept], &[]).unwrap();
+    golden("establish-idle-prefix6");
+    tables.obey(&[open(0, "2001:db8:0:100::/56", 600), open(0, "fe80::1", 600)]);
+    golden("open-network");
+    tables.obey(&[extend(0, "2001:db8:0:100::/56", 600), close(0, "fe80::1")]);
+    golden("extend-network");
     drop((client, server, ssh_6));
 }

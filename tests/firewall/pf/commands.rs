@@ -97,6 +97,16 @@ fn commands() {
     anchor.firewall = make();
     anchor.firewall.establish(&all[..2], &two).unwrap();
     golden(&anchor.double, "establish-restart");
+    let mut kept = all[..2].to_vec();
+    kept[0] = idle(prefix6(kept[0].clone(), 56), 90);
+    anchor.firewall.establish(&kept, &two).unwrap();
+    golden(&anchor.double, "establish-idle-prefix6");
+    anchor.obey(&[open(0, "2001:db8:0:100::/56", 600)]);
+    anchor.firewall.traffic().unwrap();
+    anchor.obey(&[close(0, "2001:db8:0:100::/56")]);
+    golden(&anchor.double, "open-network-traffic");
+    anchor.firewall.establish(&all[..2], &two).unwrap();
+    let _ = anchor.double.calls();
     anchor.firewall.unguard().unwrap();
     golden(&anchor.double, "unguard");
     anchor.firewall.remove().unwrap();

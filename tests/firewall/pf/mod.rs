@@ -4,7 +4,9 @@
 mod adoption;
 mod commands;
 mod driving;
+mod idle;
 mod named;
+mod networks;
 mod recorded;
 mod repairs;
 mod states;
@@ -19,7 +21,7 @@ use postern::firewall::pf::Pf;
 use postern::firewall::{Firewall, Opening, Order};
 use serde_json::Value;
 
-use crate::doors::{close, extend, left, open, opening, opens, tcp, udp};
+use crate::doors::{close, extend, idle, left, open, opening, opens, prefix6, tcp, udp};
 use crate::suite::{Subject, carry_out, suite};
 
 const INTERFACE: &str = "srv0";

@@ -16,7 +16,7 @@ pub fn state(from: &str, port: u16, to: u16, numbers: &str, id: u64) -> String {
     )
 }
 
-fn ids(double: &Double) -> Vec<u64> {
+pub fn ids(double: &Double) -> Vec<u64> {
     let text = std::fs::read_to_string(double.file("states")).unwrap();
     let words: Vec<&str> = text.split_whitespace().collect();
     let ids = words.windows(2).filter(|pair| pair[0] == "id:");
