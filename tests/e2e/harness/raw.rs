@@ -7,7 +7,8 @@ use std::os::fd::AsRawFd;
 
 use nix::ifaddrs::getifaddrs;
 use nix::libc;
-use nix::sys::socket::{SockaddrStorage, bind};
+use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::{SockaddrStorage, bind, setsockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::host::Host;
@@ -154,6 +155,7 @@ impl Wire {
         let all = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
         let tap = Wire::of(interface, Some(all));
         tap.0.set_nonblocking(true).unwrap();
+        setsockopt(&tap.0, RcvBufForce, &(64 << 20)).unwrap();
         tap
     }
 
