@@ -27,6 +27,7 @@ mod lists;
 mod offline;
 mod reap;
 mod reload;
+mod render;
 mod replay;
 mod status;
 mod unguard;
@@ -34,7 +35,7 @@ mod unguard;
 const STATUSES: &str = "\
 Exit status:
   0   done
-  1   close: no lease was there to end
+  1   close: no lease was there to end; render: the packet filter can do no such knock
   64  the command line is wrong
   66  a configuration or a capture cannot be read
   69  posternd does not answer, or could not do it; or the packet filter did not
@@ -107,6 +108,8 @@ enum Command {
     },
     /// Make a secret, as lines for postern.toml
     Keygen(keygen::Args),
+    /// Write doors' knocks as rules of a packet filter, which open without posternd
+    Render(render::Args),
     /// Say what posternd would have done with a captured stretch of traffic
     Replay(replay::Args),
 }
@@ -183,6 +186,7 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<u8, Problem> {
         Command::Reap => reap::run(config, *json, out),
         Command::Convert { file } => convert::run(file, *json, out),
         Command::Keygen(args) => keygen::run(args, *json, out),
+        Command::Render(args) => render::run(config, args, *json, out),
         Command::Replay(args) => replay::run(config, args, out),
     }
 }

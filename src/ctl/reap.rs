@@ -74,7 +74,7 @@ impl Overdue {
         journal.catch_up().map_err(|e| failed(&path, &e))?;
         let mut leases = Leases::new(terms(config));
         let rebooted = recovered.rebooted;
-        let TakenUp { orders, orphans } = recovery::take_up(recovered, &config, &mut leases, now);
+        let TakenUp { orders, orphans } = recovery::take_up(recovered, config, &mut leases, now);
         // What a lease that goes on still lacks is for posternd to make.
         let closed = orders.iter().filter(|order| order.what == What::Close);
         let closed = closed.map(|order| order.opening).collect();

@@ -22,6 +22,10 @@
 //! it passes still goes through the chains of other tables**, which may drop it: to nftables an
 //! accept is the last word of its own chain only.
 //!
+//! Rules that do a door's knock without us (`posternctl render nft --fallback`) stand in chains of
+//! our table, by whose names we know them, and put addresses into the doors' sets. Such elements
+//! have an end and no mark: they are left to it, but for an order about their address.
+//!
 //! Ours is what carries our marks: the table's name and a comment that begins with `postern:`
 //! on each rule, set and element. Whatever else stands in the table is reported and left alone.
 //!
@@ -72,6 +76,10 @@ const COUNTS: &str = "postern: connections";
 /// What the comment of a set begins with that keeps who had traffic.
 const SEEN: &str = "postern: traffic";
 
+/// The chain of rules that let in without us; their other chains and their sets are called so
+/// with a dot and more behind.
+const KERNEL: &str = "kernel";
+
 /// The most orders in one transaction.
 const TOGETHER: usize = 4096;
 /// The most transactions spent on finding out which order of a refused batch is at fault.
@@ -90,6 +98,8 @@ pub struct Nft {
     wanted: BTreeMap<Opening, Instant>,
     /// Openings that somebody else's element makes: not ours to touch.
     foreign: BTreeSet<Opening>,
+    /// Whether rules stand that let in without us.
+    kernel: bool,
     /// Sessions admitted by their four numbers.
     admitted: BTreeSet<Session>,
     /// Where the ruleset's generation stood when all was seen to be right.
@@ -120,6 +130,7 @@ impl Nft {
             standing: None,
             wanted: BTreeMap::new(),
             foreign: BTreeSet::new(),
+            kernel: false,
             admitted: BTreeSet::new(),
             generation: None,
             mended: Vec::new(),
@@ -187,6 +198,7 @@ impl Nft {
             }
             self.settle(before);
             self.foreign = plan.foreign;
+            self.kernel = found.as_ref().is_some_and(|table| table.kernel);
             self.admitted = plan.admitted;
             if let (true, Some(listed)) = (plan.rules_anew, &sessions) {
                 self.admit_latecomers(&layout, listed)?;
@@ -292,7 +304,7 @@ impl Nft {
         let Some(layout) = &self.layout else {
             return Err(not_established());
         };
-        let stands = |opening: &Opening| self.wanted.contains_key(opening);
+        let stands = |opening: &Opening| self.kernel || self.wanted.contains_key(opening);
         let script = elements::orders(layout, orders, &self.foreign, stands, running);
         let now = Instant::now();
         let before = self.generation;

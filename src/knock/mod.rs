@@ -501,6 +501,11 @@ impl Knocks {
         self.sequences.ports.clone()
     }
 
+    /// The ports that concern attempts at a knock of a door: steps and traps, sorted, each once.
+    pub fn ports_of(&self, door: u16, knock: u16) -> Vec<Port> {
+        self.sequences.ports_of(door, knock)
+    }
+
     /// The one flag condition that all sequences with TCP steps share, if they do.
     pub fn common_flags(&self) -> Option<TcpFlags> {
         self.sequences.common_flags()

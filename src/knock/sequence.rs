@@ -414,6 +414,22 @@ impl Sequences {
         })
     }
 
+    /// See [`super::Knocks::ports_of`].
+    pub(super) fn ports_of(&self, door: u16, knock: u16) -> Vec<Port> {
+        let here = |&place: &u32| {
+            let watch = &self.watches[place as usize];
+            (watch.door, watch.knock) == (door, knock)
+        };
+        let ends = |node: &&Node| self.ends(node).iter().any(here);
+        let families: BTreeSet<u32> = self.nodes().filter(ends).map(|n| n.family).collect();
+        let keys: BTreeSet<u32> = families
+            .iter()
+            .flat_map(|&family| self.members(&self.families[family as usize]))
+            .map(|(key, _)| key)
+            .collect();
+        keys.into_iter().map(port).collect()
+    }
+
     /// See [`super::Knocks::common_flags`].
     pub(super) fn common_flags(&self) -> Option<TcpFlags> {
         let mut all = self.nodes().filter(|n| n.key >> 16 == 0).map(|n| {

@@ -32,6 +32,7 @@ mod packets;
 mod pings;
 mod process;
 mod reload;
+mod render;
 mod replays;
 mod rules;
 mod scans;

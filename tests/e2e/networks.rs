@@ -53,8 +53,10 @@ fn who_knocks_from_one_address_comes_from_another() {
     assert!(list.contains(&format!("ssh   {NETWORK}  ")), "{list}");
     // Another address of it moves the end of the one lease.
     let before = daemon.leases()[0].until;
-    client.knock_from(Some(NEAR.into()), server, &STEPS);
-    until("the end has moved", || daemon.leases()[0].until > before);
+    until("the end has moved", || {
+        client.knock_from(Some(NEAR.into()), server, &STEPS);
+        daemon.leases()[0].until > before
+    });
     assert_eq!(whose(&daemon), [NETWORK]);
     // IPv4 is untouched.
     client.knock(net.server.v4, &STEPS);

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::harness::raw::{SYN, Sender, tcp};
 use crate::harness::{Daemon, Door, Key, Net, Ran, Service, datagrams, until};
+use crate::hostile::number;
 use crate::replays::{all_again, tap};
 use crate::{STEPS, ssh};
 
@@ -252,10 +253,7 @@ fn a_key_is_limited() {
     assert_eq!(daemon.read("ran"), "192.0.2.3\n192.0.2.4\n");
 }
 
-fn number(daemon: &Daemon, key: &str) -> u64 {
-    daemon.status().expect("it answers")[key].as_u64().unwrap()
-}
-
+/// Tells a thread to stop when it goes.
 struct Stop<'s>(&'s AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -284,15 +282,19 @@ fn they_open_while_syns_are_forged_in_the_knockers_name() {
         of("failed") + of("trapped")
     };
     thread::scope(|scope| {
-        // 1,000 a second: first and wrong steps, and the port itself.
+        // One a millisecond: first and wrong steps, and the port itself.
         scope.spawn(|| {
             attacker.inside(|| {
-                let sender = Sender::new(false);
+                let (sender, began) = (Sender::new(false), Instant::now());
+                let mut ports = [7143, 39001, 16044, 22, 7143].into_iter().cycle();
+                let mut sent = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    for port in [7143, 39001, 16044, 22, 7143] {
+                    let due = began.elapsed().as_millis() as usize;
+                    for port in ports.by_ref().take(due - sent) {
                         sender.send(to, &tcp(from, to, port, SYN, 0));
                     }
-                    thread::sleep(Duration::from_millis(5));
+                    sent = due;
+                    thread::sleep(Duration::from_millis(1));
                 }
             });
         });

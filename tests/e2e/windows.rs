@@ -33,7 +33,16 @@ impl Wine<'_> {
         static ONE: Mutex<()> = Mutex::new(());
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         stop();
-        Wine { host, _one: one }
+        let wine = Wine { host, _one: one };
+        // Its services keep what the first program writes to open.
+        let mut first = wine.command("cmd");
+        first
+            .args(["/c", "exit"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let started = first.status().unwrap();
+        assert!(started.success(), "wine does not start: {started}");
+        wine
     }
 
     /// A command that wine runs: the path of a program, or the name of one of its own.

@@ -165,6 +165,7 @@ clean_slate() {
     srv sysctl net.inet.ip.fw.enable=1 net.inet6.ip6.fw.enable=1
     srv pfctl -q -d
     srv pfctl -q -a postern -F all
+    srv pfctl -q -a postern-kernel -F all
     srv pfctl -q -F all
 } >/dev/null 2>&1
 

@@ -98,7 +98,10 @@ fn bash(top: &TempDir, words: &[&str]) -> Option<Vec<String>> {
 fn bash_completes_commands_and_options() {
     let top = written();
     for (words, wanted) in [
-        (&["posternctl", "re"][..], &["reload", "reap", "replay"][..]),
+        (
+            &["posternctl", "re"][..],
+            &["reload", "reap", "render", "replay"][..],
+        ),
         (&["posternctl", "un"], &["unguard"]),
         (&["posternctl", "--js"], &["--json"]),
         (

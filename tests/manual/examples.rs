@@ -117,12 +117,15 @@ fn every_command_line_parses() {
 }
 
 /// Blocks that run programs of ours, and are not run by tests/e2e/manual.rs.
-const NOT_RUN: [(&str, &str); 5] = [
+const NOT_RUN: [(&str, &str); 7] = [
     // Below.
     ("postern-knockd.7", "EXAMPLES"),
     // What a daemon leaves behind on a kernel that is not here: tests/freebsd.
     ("postern-ipfw.7", "EXAMPLES"),
     ("postern-pf.7", "EXAMPLES"),
+    // tests/e2e/render.rs.
+    ("posternctl.8", "THE KERNEL ALONE"),
+    ("posternctl.8", "THE KERNEL ALONE"),
     // at(1) and crontab(5): whoever has them, runs them.
     ("posternctl.8", "EXAMPLES"),
     ("posternd.8", "Before it happens"),

@@ -186,7 +186,7 @@ pub fn make(found: Option<&Table>, wanted: &Wanted) -> Result<Plan, Failure> {
 /// What takes away all of ours and nothing else.
 pub fn removal(found: &Table) -> Script {
     let mut script = Script::default();
-    if found.strangers.is_empty() {
+    if found.strangers.is_empty() && !found.kernel {
         script.line(&[&"delete table inet ", &TABLE]);
         return script;
     }
@@ -333,6 +333,8 @@ fn openings(
                 out.push(address);
                 set_right.push(address);
             }
+            // Adding alone would make it neither ours nor end with the lease.
+            None if set.kernels.contains(&Key::Address(address.address())) => out.push(address),
             None if remaining > Duration::from_millis(1500) => put_back.push(address),
             None => {}
         }

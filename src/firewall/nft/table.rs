@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::Network;
 
 use super::super::sessions::Session;
-use super::{CHAIN, COUNTS, MARK, SEEN};
+use super::{CHAIN, COUNTS, KERNEL, MARK, SEEN};
 
 /// The table.
 #[derive(Debug, Default)]
@@ -28,6 +28,9 @@ pub struct Table {
     pub foreign_rules: String,
     /// Whether one of those rules is in the chain of our name.
     pub foreign_in_chain: bool,
+    /// Whether rules stand here that let in without us, as `posternctl render nft --fallback`
+    /// writes them. They are no strangers.
+    pub kernel: bool,
 }
 
 /// A chain.
@@ -65,6 +68,9 @@ pub struct Set {
     pub elements: BTreeMap<Key, Element>,
     /// The elements without.
     pub foreign: Vec<Key>,
+    /// Those that rules put in which let in without us: the kernel gives an element no mark, but
+    /// these have an end.
+    pub kernels: Vec<Key>,
     /// In a set that keeps who had traffic: how long ago the last was, in whole seconds.
     pub seen: BTreeMap<IpAddr, Duration>,
     /// How many elements stand there that no element of ours could be like.
@@ -93,8 +99,13 @@ impl Table {
     /// Reads what nft printed; `None` if that is not what it should be.
     pub fn parse(text: &[u8]) -> Option<Table> {
         let whole: Value = serde_json::from_slice(text).ok()?;
-        let mut table = Table::default();
-        for object in whole.get("nftables")?.as_array()? {
+        let objects = whole.get("nftables")?.as_array()?;
+        let mut chains = objects.iter().filter_map(|object| object.get("chain"));
+        let mut table = Table {
+            kernel: chains.any(|chain| is_kernels(text_of(chain, "name"))),
+            ..Table::default()
+        };
+        for object in objects {
             let (kind, what) = object.as_object()?.iter().next()?;
             match kind.as_str() {
                 "metainfo" => {}
@@ -108,6 +119,7 @@ impl Table {
                     });
                 }
                 "rule" => table.rule(what)?,
+                "chain" if is_kernels(text_of(what, "name")) => {}
                 "set" => table.set(what)?,
                 other => {
                     let name = text_of(what, "name");
@@ -133,6 +145,9 @@ impl Table {
         } else {
             self.foreign_in_chain |= chain == CHAIN;
             self.foreign_rules.push_str(&does.to_string());
+            if is_kernels(chain) {
+                return Some(());
+            }
             self.strangers.push(format!(
                 "rule with handle {handle} in chain {}",
                 quoted(chain)
@@ -170,11 +185,15 @@ impl Table {
                     let expires = expires.and_then(Value::as_u64);
                     set.elements.insert(key, Element { expires });
                 }
+                Some(key) if self.kernel && inner.is_some_and(ends_unmarked) => {
+                    set.kernels.push(key);
+                }
                 Some(key) => set.foreign.push(key),
                 None => set.odd += 1,
             }
         }
         match set.foreign.len() + set.odd {
+            _ if is_kernels(name) => {}
             _ if !set.ours => self.strangers.push(format!("set {}", quoted(name))),
             0 => {}
             1 => self
@@ -203,6 +222,17 @@ impl Set {
 
 fn text_of<'a>(what: &'a Value, key: &str) -> &'a str {
     what.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether a chain or a set is of the rules that let in without us: no door's name has a dot.
+fn is_kernels(name: &str) -> bool {
+    let rest = name.strip_prefix(KERNEL);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// An element that has an end and no comment.
+fn ends_unmarked(element: &Value) -> bool {
+    element.get("expires").is_some() && element.get("comment").is_none()
 }
 
 /// nft prints a list of one as a list or as the thing itself, according to its age.

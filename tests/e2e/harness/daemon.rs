@@ -76,6 +76,11 @@ impl Door {
         self
     }
 
+    /// Traffic keeps its window open for so long.
+    pub fn idle(self, idle: &str) -> Door {
+        self.with(&format!("idle = {idle:?}"))
+    }
+
     /// More lines for the last knock.
     pub fn but(mut self, lines: &str) -> Door {
         self.knocks += &format!("{lines}\n");

@@ -43,22 +43,24 @@ pub fn udp(source: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
     packet(source, to, 17, 0, &datagram)
 }
 
-/// An ICMP or ICMPv6 echo request in an IP packet.
+/// An echo request in an IP packet (RFC 792, RFC 4443); the payload is of even length or odd.
 pub fn echo(source: IpAddr, to: IpAddr, payload: &[u8]) -> Vec<u8> {
-    let (kind, protocol) = match source.is_ipv4() {
-        true => (8, 1),
-        false => (128, 58),
-    };
-    let mut message = vec![kind, 0, 0, 0, 0, 7, 0, 1];
+    let (kind, protocol) = if source.is_ipv4() { (8, 1) } else { (128, 58) };
+    let mut message = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 1];
     message.extend(payload);
+    let odd = message.len() % 2;
     let length = (message.len() as u16).to_be_bytes();
-    let pseudo = [octets(source), octets(to), vec![0, 0], length.to_vec()].concat();
-    let sum = match source.is_ipv4() {
-        true => checksum(&[&message]),
-        // RFC 4443, 2.3.
-        false => checksum(&[&pseudo, &[0, 0, 0, protocol], &message]),
+    message.extend([0].repeat(odd));
+    let sum = match source {
+        IpAddr::V4(_) => checksum(&[&message]),
+        // With what stands before it (RFC 8200, 8.1).
+        IpAddr::V6(_) => {
+            let before = [length[0], length[1], 0, protocol];
+            checksum(&[&octets(source), &octets(to), &before, &message])
+        }
     };
     message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message.truncate(message.len() - odd);
     packet(source, to, protocol, 0, &message)
 }
 
@@ -108,11 +110,12 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// RFC 1071, over parts that are of even length, but for the last.
+/// RFC 1071, over parts of even length.
 fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
-    let word = |w: &[u8]| u16::from_be_bytes([w[0], w.get(1).copied().unwrap_or(0)]);
-    let sum: u32 = words.map(|w| u32::from(word(w))).sum();
+    let sum: u32 = words
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum();
     let sum = (sum & 0xffff) + (sum >> 16);
     !((sum & 0xffff) + (sum >> 16)) as u16
 }

@@ -156,6 +156,11 @@ fn what_keeps_traffic_is_mended() {
     let sftp = opens("sftp", &[tcp(22)], false);
     tables.firewall.establish(&[ssh, sftp], &[]).unwrap();
     assert!(ruleset().contains("timeout 15m"), "{}", ruleset());
+    assert!(
+        ruleset().contains("traffic at ssh for 900s"),
+        "{}",
+        ruleset()
+    );
     tables.firewall.establish(&super::doors(), &[]).unwrap();
     assert!(!ruleset().contains("seen"), "{}", ruleset());
     assert_eq!(traffic(&mut tables), BTreeSet::new());

@@ -129,3 +129,38 @@ proptest::proptest! {
         let _ = Table::parse(&text);
     }
 }
+
+/// Recorded from nft 1.0.6, shortened by rules: `posternctl render nft --fallback` beside a daemon.
+const KERNEL: &str = r#"{"nftables": [
+{"set": {"family": "inet", "name": "ssh_4", "table": "postern", "type": "ipv4_addr", "handle": 1, "comment": "postern: let in at ssh", "size": 65535, "flags": ["timeout"], "elem": [{"elem": {"val": "192.0.2.7", "timeout": 30, "expires": 29, "comment": "postern:"}}, {"elem": {"val": "192.0.2.8", "timeout": 30, "expires": 29}}, {"elem": {"val": "192.0.2.9", "timeout": 30, "expires": 29, "comment": "mine"}}, "192.0.2.10"]}},
+{"set": {"family": "inet", "name": "kernel.ssh.1.1_4", "table": "postern", "type": "ipv4_addr", "handle": 9, "size": 65535, "flags": ["timeout"], "elem": [{"elem": {"val": "192.0.2.8", "timeout": 5, "expires": 4}}]}},
+{"set": {"family": "inet", "name": "kernels", "table": "postern", "type": "ipv4_addr", "handle": 10}},
+{"chain": {"family": "inet", "table": "postern", "name": "kernel.ssh.open", "handle": 11}},
+{"chain": {"family": "inet", "table": "postern", "name": "kernel", "handle": 12, "type": "filter", "hook": "input", "prio": -20, "policy": "accept"}},
+{"rule": {"family": "inet", "table": "postern", "chain": "kernel.ssh.open", "handle": 13, "expr": [{"set": {"op": "update", "elem": {"payload": {"protocol": "ip", "field": "saddr"}}, "set": "@ssh_4"}}]}},
+{"rule": {"family": "inet", "table": "postern", "chain": "kernel", "handle": 14, "expr": [{"jump": {"target": "kernel.ssh.open"}}]}}]}"#;
+
+#[test]
+fn rules_that_let_in_without_us_are_no_strangers() {
+    let address = |last: u8| Key::Address([192, 0, 2, last].into());
+    let table = Table::parse(KERNEL.as_bytes()).unwrap();
+    assert!(table.kernel);
+    let set = &table.sets["ssh_4"];
+    assert_eq!(Vec::from_iter(set.elements.keys()), [&address(7)]);
+    assert_eq!(set.kernels, [address(8)]);
+    assert_eq!(set.foreign, [address(9), address(10)]);
+    assert_eq!(
+        table.strangers,
+        ["2 elements of set \"ssh_4\"", "set \"kernels\""]
+    );
+    assert!(table.foreign_rule_names("ssh_4"), "so it is not deleted");
+
+    // Without such a chain they are somebody else's.
+    let without = KERNEL.replace("\"name\": \"kernel", "\"name\": \"colonel");
+    let without = without.replace("\"chain\": \"kernel", "\"chain\": \"colonel");
+    let table = Table::parse(without.as_bytes()).unwrap();
+    assert!(!table.kernel);
+    assert!(table.sets["ssh_4"].kernels.is_empty());
+    assert_eq!(table.sets["ssh_4"].foreign.len(), 3);
+    assert_eq!(table.strangers.len(), 7);
+}
