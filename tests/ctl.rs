@@ -164,14 +164,13 @@ fn status() -> StatusView {
         },
         spa: Some(spa::Counters {
             shapeless: 1,
-            shaped: 27,
             over_budget: 2,
             unauthenticated: 3,
             malformed: 4,
             stale: 5,
             address: 6,
             ports: 7,
-            authorized: 0,
+            ..spa::Counters::default()
         }),
         refused: 2,
         withheld: 300,

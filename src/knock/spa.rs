@@ -99,7 +99,9 @@ pub struct Authorized {
 pub struct Counters {
     /// Not of the shape of a packet.
     pub shapeless: u64,
-    /// Of its shape. The rest says what became of these.
+    /// Of its shape. The rest says what became of these. Not told of: listeners tell the monitor
+    /// of no more figures than fit in an event.
+    #[serde(skip)]
     pub shaped: u64,
     /// Beyond what is computed a second.
     pub over_budget: u64,
@@ -113,7 +115,8 @@ pub struct Counters {
     pub address: u64,
     /// For ports that are not the key's, or that none of its doors opens.
     pub ports: u64,
-    /// Right.
+    /// Right. Not told of either.
+    #[serde(skip)]
     pub authorized: u64,
 }
 

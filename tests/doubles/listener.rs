@@ -14,6 +14,11 @@
 //! timeout DOOR KNOCK LINE ADDRESS
 //! elder DOOR KNOCK LINE ADDRESS of the generation before
 //! many DOOR TIMES [ADDRESS]     grants, for that address or for as many others
+//! authorized KEY DOORS ADDRESS AGE PROOF
+//!                               a packet of a key for the doors of these bits, AGE seconds old
+//! elder authorized ...          of the generation before
+//! proofs KEY DOORS TIMES        so many packets, each for another address by another proof
+//! unusable KEY                  a packet of a key that is of no use
 //! half                          half of a grant
 //! garbage BYTES
 //! fork TIMES                    children that stay
@@ -32,15 +37,16 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs, thread};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Uid, setuid};
 use postern::daemon::sandbox::Layers;
-use postern::daemon::wire::{Counted, Down, EVENT, Event, Knocked, VERSION};
+use postern::daemon::wire::{Counted, Down, EVENT, Event, Knocked, Sealed, Unusable, VERSION};
 use postern::daemon::{listener, monitor, spawn};
 use postern::knock::Counters;
+use postern::knock::spa::{Authorized, Refused};
 
 /// The argument of a child that is the real listener.
 const HONEST: &str = "--honest";
@@ -154,6 +160,22 @@ impl Taken {
         }
     }
 
+    fn sealed(&self, (key, doors, age): (&str, &str, &str), n: u64, address: IpAddr) -> Sealed {
+        let age: i64 = age.parse().unwrap();
+        let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+        Sealed {
+            generation: self.generation,
+            is: Authorized {
+                key: number(key) as u16,
+                doors: number(doors) as u32,
+                address,
+                proof: u128::from(n).to_be_bytes(),
+                at: now.saturating_add_signed(-age),
+                lasts: 0,
+            },
+        }
+    }
+
     fn act(&self, words: &[&str]) -> io::Result<()> {
         let event = match *words {
             ["hello"] => Event::Hello(VERSION),
@@ -175,6 +197,26 @@ impl Taken {
             ["elder", door, knock, line, address] => Event::Grant(Knocked {
                 generation: self.generation - 1,
                 ..self.knocked(door, knock, line, address.parse().unwrap())
+            }),
+            ["authorized", key, doors, address, age, proof] => Event::Authorized(self.sealed(
+                (key, doors, age),
+                number(proof),
+                address.parse().unwrap(),
+            )),
+            ["elder", "authorized", key, doors, address, age, proof] => Event::Authorized(Sealed {
+                generation: self.generation - 1,
+                ..self.sealed((key, doors, age), number(proof), address.parse().unwrap())
+            }),
+            ["proofs", key, doors, times] => {
+                return self.each(number(times), |n| {
+                    Event::Authorized(self.sealed((key, doors, "0"), n, stranger(n)))
+                });
+            }
+            ["unusable", key] => Event::Refused(Unusable {
+                generation: self.generation,
+                key: number(key) as u16,
+                source: stranger(0),
+                why: Refused::Stale,
             }),
             ["trouble", times] => {
                 return self.each(number(times), |n| Event::trouble(255, &format!("no {n}")));

@@ -9,8 +9,18 @@ use crate::{STEPS, ssh};
 
 /// Knocks once with a client's program; the door opens for its address alone, and closes.
 pub fn opens_once(net: &Net, v6: bool, knock: impl FnOnce(&Host) -> Vec<Command>) {
+    opens_a_door_once(net, ssh("2s"), v6, knock);
+}
+
+/// The same with a door of the caller's for port 22.
+pub fn opens_a_door_once(
+    net: &Net,
+    door: Door,
+    v6: bool,
+    knock: impl FnOnce(&Host) -> Vec<Command>,
+) {
     let _service = Service::start(&net.server, &[22]);
-    let daemon = Daemon::start(&net.server, &[ssh("2s")]);
+    let daemon = Daemon::start(&net.server, &[door]);
     let server: IpAddr = if v6 {
         net.server.v6.into()
     } else {

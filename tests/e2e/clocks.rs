@@ -15,15 +15,15 @@ const HOUR: i64 = 3600;
 /// A third sequence.
 const THIRD: [&str; 3] = ["6143", "3912/udp", "29001"];
 
-/// The clocks of one daemon.
-struct Clocks {
+/// The clocks of one daemon's monitor.
+pub struct Clocks {
     file: PathBuf,
     set: i64,
     suspended: i64,
 }
 
 impl Clocks {
-    fn of(daemon: &mut Daemon) -> Clocks {
+    pub fn of(daemon: &mut Daemon) -> Clocks {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/clocks.c");
         let library = daemon.path("clocks.so");
         let mut compile = Command::new("cc");
@@ -49,7 +49,8 @@ impl Clocks {
         fs::rename(new, &self.file).unwrap();
     }
 
-    fn set(&mut self, seconds: i64) {
+    /// Sets the wall clock, by so many seconds.
+    pub fn set(&mut self, seconds: i64) {
         self.set += seconds;
         self.write();
     }

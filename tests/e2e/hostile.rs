@@ -31,13 +31,13 @@ fn daemon(net: &Net) -> Daemon<'_> {
 }
 
 /// Another listener is started, to take over from the one in charge, and does this.
-fn instead(daemon: &mut Daemon, acts: &[&str]) {
+pub fn instead(daemon: &mut Daemon, acts: &[&str]) {
     daemon.listener_does(acts);
     daemon.signal(Signal::SIGHUP);
 }
 
 /// It dies for this reason; an honest one is in charge when this returns.
-fn dies(daemon: &mut Daemon, net: &Net, acts: &[&str], why: &str) {
+pub fn dies(daemon: &mut Daemon, net: &Net, acts: &[&str], why: &str) {
     let line = format!("the listener is gone ({why})");
     let times = |daemon: &Daemon| daemon.log().matches(&line).count();
     let before = times(daemon);
@@ -63,7 +63,7 @@ fn honest_again(daemon: &mut Daemon, client: &Host, server: &Host) {
     });
 }
 
-fn number(daemon: &Daemon, key: &str) -> u64 {
+pub fn number(daemon: &Daemon, key: &str) -> u64 {
     daemon.status().expect("it answers")[key].as_u64().unwrap()
 }
 
@@ -79,13 +79,13 @@ fn processes(host: &Host) -> Vec<Pid> {
 }
 
 /// So many lines of each kind saved up, so many a second, and those that no listener causes.
-fn log_is_short(daemon: &Daemon, since: Instant) {
+pub fn log_is_short(daemon: &Daemon, since: Instant) {
     let lines = daemon.log().lines().count();
     let most = 3 * 64 + 2 * 32 + 25 * (since.elapsed().as_secs() as usize + 1) + 40;
     assert!(lines <= most, "{lines} lines");
 }
 
-fn monitor_is_small(daemon: &Daemon) {
+pub fn monitor_is_small(daemon: &Daemon) {
     let peak = memory(daemon.monitor(), "VmHWM");
     assert!(peak < MOST, "{peak} KiB");
 }
@@ -173,7 +173,7 @@ fn what_it_must_not_say_in_charge_ends_it() {
     honest_again(&mut daemon, other, &net.server);
 }
 
-const READY: [&str; 2] = ["hello", "ready 1"];
+pub const READY: [&str; 2] = ["hello", "ready 1"];
 
 /// Nothing, half a message: the one in charge is heard and posternctl answered meanwhile. That
 /// it is given up in the end stands in the tests of `supervise`, which have the time.

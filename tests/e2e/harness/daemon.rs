@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::host::Host;
+use super::keys::Key;
 use super::wait::{LIMIT, eventually, until};
 
 /// The programs under test, by name.
@@ -104,6 +105,8 @@ pub struct Lease {
     pub until: Timestamp,
     pub in_force: bool,
     pub failure: Option<String>,
+    /// The name of the key that set its end.
+    pub key: Option<String>,
 }
 
 /// A program that has ended.
@@ -137,6 +140,7 @@ pub struct Daemon<'h> {
     host: &'h Host,
     dir: TempDir,
     top: Vec<(String, String)>,
+    keys: String,
     child: Option<Child>,
     arguments: Vec<String>,
     within: Vec<String>,
@@ -173,6 +177,7 @@ impl<'h> Daemon<'h> {
             host,
             dir,
             top,
+            keys: String::new(),
             child: None,
             arguments: Vec::new(),
             within: Vec::new(),
@@ -188,6 +193,11 @@ impl<'h> Daemon<'h> {
     pub fn set(&mut self, key: &str, value: &str) {
         self.top.retain(|(k, _)| k != key);
         self.top.push((key.into(), value.into()));
+    }
+
+    /// These keys and no others, from the next [`Daemon::configure`] on.
+    pub fn keys(&mut self, keys: &[&Key]) {
+        self.keys = keys.iter().map(|key| key.to_string()).collect();
     }
 
     /// Another argument of the command line, from the next start on.
@@ -231,6 +241,7 @@ impl<'h> Daemon<'h> {
         for door in doors {
             text += &door.to_string();
         }
+        text += &self.keys;
         // Whole at any moment: a reload may be under way.
         self.write("postern.toml.new", &text);
         fs::rename(self.path("postern.toml.new"), self.path("postern.toml")).unwrap();
@@ -430,6 +441,7 @@ impl<'h> Daemon<'h> {
             until: text(v, "until").unwrap().parse().unwrap(),
             in_force: v["in_force"].as_bool().unwrap(),
             failure: text(v, "failure"),
+            key: text(v, "key"),
         };
         leases.iter().map(lease).collect()
     }

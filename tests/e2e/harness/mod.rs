@@ -2,6 +2,7 @@
 
 mod daemon;
 mod host;
+mod keys;
 mod net;
 pub mod raw;
 mod rng;
@@ -11,6 +12,7 @@ mod wait;
 
 pub use daemon::{Daemon, Door, Ran, chmod, copy_program, is_posternd, program};
 pub use host::{Host, Session, hit};
+pub use keys::{Key, datagrams};
 pub use net::Net;
 pub use rng::Rng;
 pub use service::Service;

@@ -1,13 +1,14 @@
 //! Packets made by hand: forged, oddly flagged, tagged.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
 use nix::ifaddrs::getifaddrs;
 use nix::libc;
-use nix::sys::socket::{SockaddrStorage, bind};
+use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::{SockaddrStorage, bind, setsockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::host::Host;
@@ -143,14 +144,27 @@ impl Sender {
     }
 }
 
-/// Sends Ethernet frames on an interface.
+/// Sends Ethernet frames on an interface, and hears them.
 pub struct Wire(Socket);
 
 impl Wire {
-    /// In this thread's namespace.
+    /// One that only sends, in this thread's namespace.
     pub fn new(interface: &str) -> Wire {
+        Wire::of(interface, None)
+    }
+
+    /// One that hears all that passes from now on.
+    pub fn tap(interface: &str) -> Wire {
+        let all = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
+        let tap = Wire::of(interface, Some(all));
+        tap.0.set_nonblocking(true).unwrap();
+        setsockopt(&tap.0, RcvBufForce, &(64 << 20)).unwrap();
+        tap
+    }
+
+    fn of(interface: &str, protocol: Option<Protocol>) -> Wire {
         let kind = Type::from(libc::SOCK_RAW);
-        let socket = Socket::new(Domain::from(libc::AF_PACKET), kind, None).unwrap();
+        let socket = Socket::new(Domain::from(libc::AF_PACKET), kind, protocol).unwrap();
         let link = |a: &SockaddrStorage| a.as_link_addr().copied();
         let mut all = getifaddrs()
             .unwrap()
@@ -174,7 +188,22 @@ impl Wire {
             [0x86, 0xdd]
         });
         frame.extend(packet);
-        self.0.send(&frame).unwrap();
+        self.again(&frame);
+    }
+
+    /// Sends a whole frame.
+    pub fn again(&self, frame: &[u8]) {
+        self.0.send(frame).unwrap();
+    }
+
+    /// What has been heard.
+    pub fn frames(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut frame = [0; 2048];
+        while let Ok(length) = self.0.read(&mut frame) {
+            frames.push(frame[..length].to_vec());
+        }
+        frames
     }
 }
 
