@@ -19,6 +19,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
@@ -95,19 +96,56 @@ impl Record {
     /// # Panics
     /// Never: what it carries can all be written as JSON.
     pub fn encode(&self) -> Vec<u8> {
-        let json = serde_json::to_vec(self).expect("plain data");
-        let mut line = format!("{:016x} ", checksum(&json)).into_bytes();
-        line.extend_from_slice(&json);
-        line.push(b'\n');
-        line
+        line(self)
     }
 
     /// `None`: the line is not whole, or not as it was written.
-    pub fn decode(line: &[u8]) -> Option<Record> {
-        let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(17)?;
-        let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
-        (format!("{:016x}", checksum(json)) == sum).then(|| serde_json::from_slice(json).ok())?
+    pub fn decode(text: &[u8]) -> Option<Record> {
+        of_line(text)
     }
+}
+
+/// A line of a file of ours: a checksum, and what it is of, in JSON.
+///
+/// # Panics
+/// At what cannot be written as JSON.
+pub fn line(of: &impl Serialize) -> Vec<u8> {
+    let json = serde_json::to_vec(of).expect("plain data");
+    let mut line = format!("{:016x} ", checksum(&json)).into_bytes();
+    line.extend_from_slice(&json);
+    line.push(b'\n');
+    line
+}
+
+/// What a line is of; `None`: it is not whole, or not as it was written.
+pub fn of_line<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    let (sum, json) = text.strip_suffix(b"\n")?.split_at_checked(17)?;
+    let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
+    (format!("{:016x}", checksum(json)) == sum).then(|| serde_json::from_slice(json).ok())?
+}
+
+/// Puts a new file of root's in the place of one that may be there, in one step, and gives it
+/// open, behind the text. A power cut leaves the one or the other.
+///
+/// # Errors
+/// The system's; in most cases the old one stands.
+pub fn anew(path: &Path, text: &[u8], how: &mut OpenOptions) -> io::Result<File> {
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let made: io::Result<File> = (|| {
+        let mut file = how.create_new(true).mode(0o600).open(&new)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        if let Some(directory) = path.parent() {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(file)
+    })();
+    if made.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    made
 }
 
 /// What a journal said when it was opened.
@@ -264,23 +302,7 @@ impl Journal {
         for entry in self.live.values() {
             text.extend(Record::Open(entry.clone()).encode());
         }
-        let new = self.path.with_extension("new");
-        let _ = fs::remove_file(&new);
-        let made: io::Result<File> = (|| {
-            let mut file = OpenOptions::new()
-                .append(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            Ok(file)
-        })();
-        if made.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        self.file = Some(made?);
+        self.file = Some(anew(&self.path, &text, OpenOptions::new().append(true))?);
         self.length = text.len() as u64;
         self.rewritten = self.length;
         Ok(())

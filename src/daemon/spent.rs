@@ -28,15 +28,15 @@
 //! [`FORMER`] others.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, BufReader};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use jiff::Timestamp;
 
 use super::clock;
-use crate::journal::kept;
+use crate::journal::{anew, kept};
 
 mod proofs;
 
@@ -233,26 +233,7 @@ impl Spent {
             lines += 1;
         }
         text.splice(..0, Record::head(lines).encode());
-        let new = self.path.with_extension("new");
-        let _ = fs::remove_file(&new);
-        let made: io::Result<File> = (|| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            // A power cut must not bring back the old one, which lacks what comes.
-            if let Some(directory) = self.path.parent() {
-                File::open(directory)?.sync_all()?;
-            }
-            Ok(file)
-        })();
-        if made.is_err() {
-            let _ = fs::remove_file(&new);
-        }
+        let made = anew(&self.path, &text, OpenOptions::new().write(true));
         let length = text.len() as u64;
         self.open = Some(Open {
             file: made?,

@@ -6,7 +6,7 @@ use std::io::{BufRead, Read as _};
 use serde::{Deserialize, Serialize};
 
 use super::Unspent;
-use crate::journal::checksum;
+use crate::journal::{line, of_line};
 
 /// What tells one message from any other: the first half of its HMAC or a part of it.
 pub type Proof = [u8; 16];
@@ -79,18 +79,12 @@ impl Record {
     /// # Panics
     /// Never: what it carries can all be written as JSON.
     pub fn encode(&self) -> Vec<u8> {
-        let json = serde_json::to_vec(self).expect("plain data");
-        let mut line = format!("{:016x} ", checksum(&json)).into_bytes();
-        line.extend_from_slice(&json);
-        line.push(b'\n');
-        line
+        line(self)
     }
 
     /// `None`: the line is not whole, or not as it was written.
-    pub fn decode(line: &[u8]) -> Option<Record> {
-        let (sum, json) = line.strip_suffix(b"\n")?.split_at_checked(17)?;
-        let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
-        (format!("{:016x}", checksum(json)) == sum).then(|| serde_json::from_slice(json).ok())?
+    pub fn decode(text: &[u8]) -> Option<Record> {
+        of_line(text)
     }
 }
 
