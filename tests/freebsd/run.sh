@@ -38,7 +38,7 @@ done
 case ${POSTERN_TEST_SLOW:-1} in
     '' | 0 | *[!0-9]*) cannot "POSTERN_TEST_SLOW is no whole number of at least 1" ;;
 esac
-[ $# -gt 0 ] || set -- ipfw numbers repair trial confine gateway pf render live article rc
+[ $# -gt 0 ] || set -- ipfw numbers repair trial confine gateway knocks pf render live article rc
 for file; do
     [ -f "$here/$file.sh" ] || cannot "there is no $here/$file.sh"
 done
