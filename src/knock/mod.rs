@@ -23,7 +23,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,11 +32,14 @@ use crate::config::{Port, TcpFlags};
 use crate::packet::{Arrival, What};
 use crate::time::Time;
 
+pub use address::can_knock;
+use address::{pack, unpack};
 pub use ping::PingWatch;
 use ping::Pings;
 use sequence::{Member, Packet, Sequences};
-use table::{Room, Source, Table, WAYS};
+use table::{Room, Table, WAYS};
 
+mod address;
 pub mod ping;
 mod sequence;
 pub mod spa;
@@ -552,49 +555,10 @@ pub fn swept(steps: &[Port]) -> Option<&'static str> {
     Some(sweep::swept(&sequences).first()?.1)
 }
 
-/// Whether anybody can knock from this address.
-///
-/// Not from 0.0.0.0/8 (RFC 1122, 3.2.1.3), loopback, multicast or broadcast, from ::/96
-/// (unspecified, loopback, and the IPv4-compatible addresses that RFC 4291, 2.5.5.1 took out of
-/// use) or from a v4-mapped address, which is none on the wire. 240.0.0.0/4 is reserved, but
-/// Linux routes it and there are networks that use it. One of our own addresses is as good as
-/// any: a host may knock at itself.
-pub fn can_knock(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => {
-            !(a.octets()[0] == 0 || a.is_loopback() || a.is_multicast() || a.is_broadcast())
-        }
-        IpAddr::V6(a) => {
-            let compatible = a.to_bits() >> 32 == 0;
-            !(compatible || a.is_multicast() || a.to_ipv4_mapped().is_some())
-        }
-    }
-}
-
 fn millis(time: Time) -> u64 {
     time.0 / 1000
 }
 
 fn from_millis(millis: u64) -> Time {
     Time(millis.saturating_mul(1000))
-}
-
-fn pack(address: IpAddr) -> Source {
-    let bits = match address {
-        IpAddr::V4(a) => a.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(a) => a.to_bits(),
-    };
-    [
-        (bits >> 96) as u32,
-        (bits >> 64) as u32,
-        (bits >> 32) as u32,
-        bits as u32,
-    ]
-}
-
-fn unpack(source: &Source) -> IpAddr {
-    let bits = source
-        .iter()
-        .fold(0, |bits, &word| bits << 32 | u128::from(word));
-    IpAddr::V6(Ipv6Addr::from_bits(bits)).to_canonical()
 }
