@@ -35,8 +35,8 @@ const EMPTY: &str = "/var/empty";
 /// Address space, in bytes: the table of attempts has 32 MiB, program and libraries some 20, what
 /// waits for the monitor 4.
 const MEMORY: rlim_t = 256 << 20;
-/// The same for each capture: a ring of 4 MiB on Linux, a buffer of 512 KiB on FreeBSD.
-const MEMORY_EACH: rlim_t = 8 << 20;
+/// The same for each capture: a ring of 16 MiB at most on Linux, a buffer of 512 KiB on FreeBSD.
+const MEMORY_EACH: rlim_t = 20 << 20;
 
 /// What confines a listener, a bit each. The order is that in which they are entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
