@@ -206,7 +206,7 @@ fn the_listener_is_confined_and_says_by_what() {
     assert_eq!(hard("Max file size"), "0");
     assert_eq!(hard("Max core file size"), "0");
     assert_eq!(hard("Max open files"), "2", "a capture and the socket");
-    assert_eq!(hard("Max address space"), (264 << 20).to_string());
+    assert_eq!(hard("Max address space"), (276 << 20).to_string());
 
     let layers = [
         "its own user, an empty root, limits",
