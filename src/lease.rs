@@ -291,7 +291,8 @@ impl Leases {
     /// not let in by any more ([`Why::Prefix`]) and those over a lowered `max_leases`, nearest
     /// their end first ([`Why::GaveWay`]). The others keep their end, but none may last longer
     /// than one granted, or kept by traffic, `now`: where `open_for` and `idle` have become
-    /// shorter than what remains, the lease is cut to the longer of them. [`Leases::iter`] tells the ends that hold.
+    /// shorter than what remains, the lease is cut to the longer of them. [`Leases::iter`] tells
+    /// the ends that hold.
     pub fn remap(
         &mut self,
         terms: Vec<Terms>,

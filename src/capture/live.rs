@@ -17,7 +17,7 @@ const SNAPLEN: usize = 256;
 /// On FreeBSD the kernel takes no more unless net.bpf.maxbufsize is raised, and allocates two.
 /// On Linux it is the ring that we map: 12,480 frames (measured), a tenth of a second of a flood
 /// of 100,000 packets a second that pass the filter. Where whole packets are kept it is larger,
-/// for half as many.
+/// for about as many.
 fn buffer(payload: usize) -> i32 {
     match payload {
         _ if cfg!(target_os = "freebsd") => 512 << 10,

@@ -81,6 +81,19 @@ pub enum Carrier {
     Icmp,
 }
 
+impl Carrier {
+    /// The port, unless it is an echo request.
+    pub fn port(self) -> Option<Port> {
+        match self {
+            Carrier::Udp(number) => Some(Port {
+                protocol: Protocol::Udp,
+                number,
+            }),
+            Carrier::Icmp => None,
+        }
+    }
+}
+
 /// `62201/udp`, `icmp`.
 impl fmt::Display for Carrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

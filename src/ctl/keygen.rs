@@ -244,11 +244,10 @@ fn is_behind_nat(name: &str) -> Result<bool, Problem> {
     }
 }
 
-/// Names of keys are made as doors' are; what is taken among doors is free among keys.
 fn name_of_key(name: &str) -> Result<String, String> {
-    match toml::door_name(name) {
-        Err(wrong) if !["always", "running"].contains(&name) => Err(wrong.right),
-        _ => Ok(name.to_owned()),
+    match toml::key::key_name(name) {
+        Ok(()) => Ok(name.to_owned()),
+        Err(wrong) => Err(wrong.right),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::allowance::Allowance;
 use super::files::{self, Believed, Distrust};
 use super::supervise::Names;
-use crate::config::{Carrier, Config, Door, Key, Knock, Port, Protocol, Steps, onetime};
+use crate::config::{Config, Door, Key, Knock, Port, Steps, onetime};
 use crate::knock::spa::{KeyDoor, KeyWatch};
 use crate::knock::{EVERYWHERE, PingWatch, Watch};
 use crate::lease::Terms;
@@ -118,13 +118,7 @@ fn on(config: &Config, door: &Door) -> u64 {
 pub fn opened_ports(config: &Config) -> Vec<Port> {
     let opened = config.doors.iter().flat_map(|door| door.ports().iter());
     let carriers = config.keys.iter().flat_map(|key| &key.carriers);
-    let heard = carriers.filter_map(|carrier| match carrier {
-        Carrier::Udp(number) => Some(Port {
-            protocol: Protocol::Udp,
-            number: *number,
-        }),
-        Carrier::Icmp => None,
-    });
+    let heard = carriers.filter_map(|carrier| carrier.port());
     opened.copied().chain(heard).collect()
 }
 

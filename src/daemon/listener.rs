@@ -19,7 +19,7 @@ use super::sandbox;
 use super::wire::{Counted, Down, Event, INTERFACES, Knocked, Sealed, Setup, Unusable, VERSION};
 use super::{clock, flush};
 use crate::capture::{Filter, Live};
-use crate::config::{Carrier, Port, Protocol};
+use crate::config::Carrier;
 use crate::knock::spa::{Keys, Word};
 use crate::knock::{Kind, Knocks, Outcome};
 use crate::packet::{self, Arrival, What};
@@ -179,13 +179,8 @@ fn filter(knocks: &Knocks, keys: &Keys) -> Filter {
         payload: knocks.echo_payload(),
     };
     for carrier in keys.carriers() {
-        match carrier {
-            Carrier::Icmp => filter.echo = true,
-            Carrier::Udp(number) => filter.ports.push(Port {
-                protocol: Protocol::Udp,
-                number,
-            }),
-        }
+        filter.ports.extend(carrier.port());
+        filter.echo |= carrier == Carrier::Icmp;
         filter.payload = filter.payload.max(spa::LONGEST);
     }
     filter.ports.sort_unstable();

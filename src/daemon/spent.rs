@@ -95,8 +95,9 @@ struct Open {
 
 impl Spent {
     /// Reads the store at `path` and begins it anew, if that can be done: [`Spent::catch_up`]
-    /// tells. `keys` are those that are configured. What is wrong with it and what comes of it goes to `troubles`, a line each. One
-    /// that has lost something is kept beside it, as `spent.damaged`.
+    /// tells. `keys` are those that are configured. What is wrong with it and what comes of it goes
+    /// to `troubles`, a line each. One that has lost something is kept beside it, as
+    /// `spent.damaged`.
     pub fn open<'a>(
         path: &Path,
         keys: impl IntoIterator<Item = &'a str>,

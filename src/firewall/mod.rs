@@ -8,6 +8,7 @@ use crate::config::{Door, Network};
 mod backends;
 pub mod command;
 mod filter;
+pub use filter::numbers;
 pub mod ipfw;
 pub mod live;
 pub mod memory;

@@ -11,10 +11,10 @@
 //! 2. for guarded ports, sessions that connection tracking knows: pass;
 //! 3. for guarded ports, sessions known by their four numbers, from the kernel's list of
 //!    sockets (see [`super::sessions`]): pass, unless the packet is a SYN;
-//! 4. for each door, its addresses at its ports, or with `prefix6` its networks: pass. Where `connections` limits them, a set of
-//!    the door's counts those of each address by connection tracking, and passes no more; what
-//!    ran before the set was made is not counted, and without a guard behind it nothing is kept
-//!    out;
+//! 4. for each door, its addresses at its ports, or with `prefix6` its networks: pass. Where
+//!    `connections` limits them, a set of the door's counts those of each address by connection
+//!    tracking, and passes no more; what ran before the set was made is not counted, and without
+//!    a guard behind it nothing is kept out;
 //! 5. for guarded ports, the networks that always pass: pass;
 //! 6. for each guarded port, one guard: drop.
 //!

@@ -20,9 +20,6 @@ use crate::config::Pattern;
 /// whole payload).
 pub const STRICT: [u8; 2] = [8, 16];
 
-/// The most bytes of a payload that are looked at.
-pub const PAYLOAD: usize = 128 + LENGTH;
-
 const LENGTH: usize = 16;
 
 /// A ping as the listener watches for it: one per knock of a door.

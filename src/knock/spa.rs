@@ -25,16 +25,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::can_knock;
-use crate::config::{Network, Port};
+use crate::config::{Network, Port, bounds};
 use crate::spa::{Carrier, Opener, Proof, Request, Secret, Shaped, Whom, shape};
 use crate::time::Time;
 
 /// The most keys that one carrier has; what is beyond is not listened to.
-pub const MOST_KEYS: usize = 16;
+pub const MOST_KEYS: usize = bounds::KEYS_HEARD;
 
 /// The most doors that one key has, a bit of [`Authorized::doors`] each; what is beyond is not
 /// opened.
-pub const MOST_DOORS: usize = 32;
+pub const MOST_DOORS: usize = *bounds::KEY_DOORS.end();
 
 /// How many HMACs are computed a second. One of a packet as clients make them takes 0.5 to 2
 /// microseconds (measured, with and without the processor's own SHA), one of the longest packets

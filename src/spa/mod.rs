@@ -35,7 +35,7 @@ use std::net::IpAddr;
 
 pub use crate::config::secret::{Carrier, Mac, Secret, cipher_key_from_base64, key_from_base64};
 
-use crate::config::Port;
+use crate::config::{Port, bounds};
 
 pub use sealed::{LONGEST, Opener, Proof, SHORTEST, Shaped, seal, seal_text, shape};
 pub use text::{MOST_LASTS, MOST_PORTS};
@@ -46,7 +46,7 @@ mod tests;
 mod text;
 
 /// The UDP port that fwknop sends to unless it is told another.
-pub const PORT: u16 = 62201;
+pub const PORT: u16 = bounds::SPA_PORT;
 
 /// Who shall be let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -105,6 +105,40 @@ fn a_ping_opens_by_iptables() {
     pings_open(Filter::Iptables);
 }
 
+/// As the daemon: a knock lets in a network only if its first bits are somebody's.
+fn networks(filter: Filter) {
+    let net = Net::new(2);
+    let [one, neighbour] = &net.clients[..] else {
+        panic!("two clients")
+    };
+    let _service = Service::start(&net.server, &[22]);
+    // One that Teredo made, with neighbours who have nothing to do with it.
+    let teredo = ["2001:0:cb00:7100::7", "2001:0:cb00:7100::8"];
+    let server: IpAddr = "2001:0:cb00:7100::1".parse().unwrap();
+    for (host, address) in [(one, teredo[0]), (neighbour, teredo[1])] {
+        host.address("add", &format!("{address}/64"), "eth0");
+    }
+    net.server.address("add", &format!("{server}/64"), "eth0");
+    filter.load(&net.server, door("1h").with("prefix6 = 64"));
+    ping(one, server, SECRET.as_bytes());
+    assert!(neighbour.connect(server, 22).is_silence(), "{filter:?}");
+    // fd66::/64 is a site's: its other addresses are let in, too.
+    assert!(neighbour.connect(net.server.v6, 22).is_silence());
+    ping(one, net.server.v6, SECRET.as_bytes());
+    assert!(neighbour.reaches(net.server.v6, 22), "{filter:?}");
+    assert!(neighbour.connect(server, 22).is_silence(), "{filter:?}");
+}
+
+#[test]
+fn a_network_is_let_in_if_it_is_somebodys_by_nft() {
+    networks(Filter::Nft);
+}
+
+#[test]
+fn a_network_is_let_in_if_it_is_somebodys_by_iptables() {
+    networks(Filter::Iptables);
+}
+
 /// As the daemon: where FreeBSD's, macOS's and Linux's ping put it, and nowhere else.
 fn places(filter: Filter) {
     let net = Net::new(1);

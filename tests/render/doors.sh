@@ -18,6 +18,8 @@
 # than a list has room for ends the attempts of others; each sequence is attempted
 # by itself; seq_timeout goes by whole seconds.
 #
+# prefix6: whose IPv6 network is nobody's (link-local, Teredo) is not let in here.
+#
 # offsets: before Linux 6.7 a secret may also begin up to 16 bytes behind the last.
 
 remove() {
@@ -109,40 +111,40 @@ ip6tables -N ssh.2
 ip6tables -N web.2
 ip6tables -N ssh.ok
 ip6tables -N web.ok
-ip6tables -A postern-knock -p icmpv6 --icmpv6-type echo-request -m addrtype --dst-type LOCAL -m u32 --u32 "3&0xFF=58&&56=0x51783770&&60=0x4c6d3376&&64=0x527a3961&&68=0x546b3277" -m recent --name postern.ssh --set -j LOG --log-prefix "KNOCK-OK: " --log-level 5
-ip6tables -A postern-knock -p icmpv6 --icmpv6-type echo-request -m addrtype --dst-type LOCAL -m u32 --u32 "3&0xFF=58&&64=0x51783770&&68=0x4c6d3376&&72=0x527a3961&&76=0x546b3277" -m recent --name postern.ssh --set -j LOG --log-prefix "KNOCK-OK: " --log-level 5
+ip6tables -A postern-knock -p icmpv6 --icmpv6-type echo-request -m addrtype --dst-type LOCAL -m u32 --u32 "3&0xFF=58&&56=0x51783770&&60=0x4c6d3376&&64=0x527a3961&&68=0x546b3277" -m recent --name postern6.ssh --set -j LOG --log-prefix "KNOCK-OK: " --log-level 5
+ip6tables -A postern-knock -p icmpv6 --icmpv6-type echo-request -m addrtype --dst-type LOCAL -m u32 --u32 "3&0xFF=58&&64=0x51783770&&68=0x4c6d3376&&72=0x527a3961&&76=0x546b3277" -m recent --name postern6.ssh --set -j LOG --log-prefix "KNOCK-OK: " --log-level 5
 ip6tables -A postern-knock -p tcp --tcp-flags FIN,SYN,RST,ACK SYN -m multiport --dports 7142,7143,7151,12590,16038,16044,16045,27871,36490,38993,39001,39006,39335,52692,55589 -m addrtype --dst-type LOCAL -j ssh.2
 ip6tables -A postern-knock -p tcp --tcp-flags FIN,SYN,RST,ACK SYN --dport 61110 -m addrtype --dst-type LOCAL -j ssh.2
 ip6tables -A postern-knock -p udp -m multiport --dports 2910,2912,2914,5732,11232,12362,17457,29362,33259,42263,44717,59508 -m addrtype --dst-type LOCAL -j ssh.2
-ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern.ssh.2.1 ! --rcheck --seconds 5 -m recent --name postern.ssh.2.2 --remove
-ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern.ssh.2.1 ! --rcheck --seconds 5 -m recent --name postern.ssh.2.3 --remove
-ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern.ssh.2.1 ! --rcheck --seconds 5 -m recent --name postern.ssh.2.1 --set -j RETURN
-ip6tables -A ssh.2 -m recent --name postern.ssh.2.1 ! --rcheck --seconds 5 -j RETURN
-ip6tables -A ssh.2 -p tcp --dport 16044 -m recent --name postern.ssh.2.3 --rcheck -m recent --name postern.ssh.2.1 --remove -m recent --name postern.ssh --set -j LOG --log-prefix "KNOCK-OK: " --log-level 5
-ip6tables -A ssh.2 -p tcp -m multiport --dports 7143,39001 -m recent --name postern.ssh.2.3 --rcheck -j RETURN
-ip6tables -A ssh.2 -p udp --dport 2912 -m recent --name postern.ssh.2.3 --rcheck -j RETURN
-ip6tables -A ssh.2 -m recent --name postern.ssh.2.3 --rcheck -m recent --name postern.ssh.2.1 --remove -j RETURN
-ip6tables -A ssh.2 -p tcp --dport 39001 -m recent --name postern.ssh.2.2 --rcheck -m recent --name postern.ssh.2.3 --set -j RETURN
-ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern.ssh.2.2 --rcheck -j RETURN
-ip6tables -A ssh.2 -p udp --dport 2912 -m recent --name postern.ssh.2.2 --rcheck -j RETURN
-ip6tables -A ssh.2 -m recent --name postern.ssh.2.2 --rcheck -m recent --name postern.ssh.2.1 --remove -j RETURN
-ip6tables -A ssh.2 -p udp --dport 2912 -m recent --name postern.ssh.2.1 --rcheck -m recent --name postern.ssh.2.2 --set -j RETURN
-ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern.ssh.2.1 --rcheck -j RETURN
-ip6tables -A ssh.2 -m recent --name postern.ssh.2.1 --rcheck -m recent --name postern.ssh.2.1 --remove -j RETURN
-ip6tables -A postern-knock -p icmpv6 --icmpv6-type echo-request -m addrtype --dst-type LOCAL -m string --hex-string "|4b7e1f0a9cd3528866fe41b07a3dc912|" --algo bm --from 56 --to 74 -m recent --name postern.web --set --mask ffff:ffff:ffff:ffff:: -j LOG --log-prefix "KNOCK-OK: " --log-level 5
+ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern6.ssh.2.1 ! --rcheck --seconds 5 -m recent --name postern6.ssh.2.2 --remove
+ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern6.ssh.2.1 ! --rcheck --seconds 5 -m recent --name postern6.ssh.2.3 --remove
+ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern6.ssh.2.1 ! --rcheck --seconds 5 -m recent --name postern6.ssh.2.1 --set -j RETURN
+ip6tables -A ssh.2 -m recent --name postern6.ssh.2.1 ! --rcheck --seconds 5 -j RETURN
+ip6tables -A ssh.2 -p tcp --dport 16044 -m recent --name postern6.ssh.2.3 --rcheck -m recent --name postern6.ssh.2.1 --remove -m recent --name postern6.ssh --set -j LOG --log-prefix "KNOCK-OK: " --log-level 5
+ip6tables -A ssh.2 -p tcp -m multiport --dports 7143,39001 -m recent --name postern6.ssh.2.3 --rcheck -j RETURN
+ip6tables -A ssh.2 -p udp --dport 2912 -m recent --name postern6.ssh.2.3 --rcheck -j RETURN
+ip6tables -A ssh.2 -m recent --name postern6.ssh.2.3 --rcheck -m recent --name postern6.ssh.2.1 --remove -j RETURN
+ip6tables -A ssh.2 -p tcp --dport 39001 -m recent --name postern6.ssh.2.2 --rcheck -m recent --name postern6.ssh.2.3 --set -j RETURN
+ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern6.ssh.2.2 --rcheck -j RETURN
+ip6tables -A ssh.2 -p udp --dport 2912 -m recent --name postern6.ssh.2.2 --rcheck -j RETURN
+ip6tables -A ssh.2 -m recent --name postern6.ssh.2.2 --rcheck -m recent --name postern6.ssh.2.1 --remove -j RETURN
+ip6tables -A ssh.2 -p udp --dport 2912 -m recent --name postern6.ssh.2.1 --rcheck -m recent --name postern6.ssh.2.2 --set -j RETURN
+ip6tables -A ssh.2 -p tcp --dport 7143 -m recent --name postern6.ssh.2.1 --rcheck -j RETURN
+ip6tables -A ssh.2 -m recent --name postern6.ssh.2.1 --rcheck -m recent --name postern6.ssh.2.1 --remove -j RETURN
+ip6tables -A postern-knock -p icmpv6 --icmpv6-type echo-request -m addrtype --dst-type LOCAL -m string --hex-string "|4b7e1f0a9cd3528866fe41b07a3dc912|" --algo bm --from 56 --to 74 -m u32 --u32 "8>>25=0x10:0x1f,0x7e&&8=0:0x2000ffff,0x20010001:0xffffffff" -m recent --name postern6.web --set --mask ffff:ffff:ffff:ffff:: -j LOG --log-prefix "KNOCK-OK: " --log-level 5
 ip6tables -A postern-knock -p tcp --tcp-flags FIN,SYN,RST,ACK SYN --dport 17143 -m addrtype --dst-type LOCAL -j web.2
-ip6tables -A web.2 -p tcp --dport 17143 -m recent --name postern.web --set --mask ffff:ffff:ffff:ffff:: -j LOG --log-prefix "KNOCK-OK: " --log-level 5
+ip6tables -A web.2 -p tcp --dport 17143 -m u32 --u32 "8>>25=0x10:0x1f,0x7e&&8=0:0x2000ffff,0x20010001:0xffffffff" -m recent --name postern6.web --set --mask ffff:ffff:ffff:ffff:: -j LOG --log-prefix "KNOCK-OK: " --log-level 5
 ip6tables -A postern-knock -p tcp --dport 22 -m conntrack --ctstate ESTABLISHED -j ACCEPT
-ip6tables -A postern-knock -p tcp -m multiport --dports 80,443 -m conntrack --ctstate ESTABLISHED -m recent --name postern.web --rcheck --seconds 2 --mask ffff:ffff:ffff:ffff:: -m recent --name postern.web.seen --set --mask ffff:ffff:ffff:ffff::
-ip6tables -A postern-knock -p tcp -m multiport --dports 80,443 -m conntrack --ctstate ESTABLISHED -m recent --name postern.web.seen --update --seconds 120 --mask ffff:ffff:ffff:ffff::
+ip6tables -A postern-knock -p tcp -m multiport --dports 80,443 -m conntrack --ctstate ESTABLISHED -m recent --name postern6.web --rcheck --seconds 2 --mask ffff:ffff:ffff:ffff:: -m recent --name postern6.web.seen --set --mask ffff:ffff:ffff:ffff::
+ip6tables -A postern-knock -p tcp -m multiport --dports 80,443 -m conntrack --ctstate ESTABLISHED -m recent --name postern6.web.seen --update --seconds 120 --mask ffff:ffff:ffff:ffff::
 ip6tables -A postern-knock -p tcp -m multiport --dports 80,443 -m conntrack --ctstate ESTABLISHED -j ACCEPT
-ip6tables -A postern-knock -p udp --dport 443 -m conntrack --ctstate ESTABLISHED -m recent --name postern.web --rcheck --seconds 2 --mask ffff:ffff:ffff:ffff:: -m recent --name postern.web.seen --set --mask ffff:ffff:ffff:ffff::
-ip6tables -A postern-knock -p udp --dport 443 -m conntrack --ctstate ESTABLISHED -m recent --name postern.web.seen --update --seconds 120 --mask ffff:ffff:ffff:ffff::
+ip6tables -A postern-knock -p udp --dport 443 -m conntrack --ctstate ESTABLISHED -m recent --name postern6.web --rcheck --seconds 2 --mask ffff:ffff:ffff:ffff:: -m recent --name postern6.web.seen --set --mask ffff:ffff:ffff:ffff::
+ip6tables -A postern-knock -p udp --dport 443 -m conntrack --ctstate ESTABLISHED -m recent --name postern6.web.seen --update --seconds 120 --mask ffff:ffff:ffff:ffff::
 ip6tables -A postern-knock -p udp --dport 443 -m conntrack --ctstate ESTABLISHED -j ACCEPT
-ip6tables -A postern-knock -m recent --name postern.ssh --rcheck --seconds 30 -j ssh.ok
+ip6tables -A postern-knock -m recent --name postern6.ssh --rcheck --seconds 30 -j ssh.ok
 ip6tables -A ssh.ok -p tcp --dport 22 -j ACCEPT
-ip6tables -A postern-knock -m recent --name postern.web --rcheck --seconds 2 --mask ffff:ffff:ffff:ffff:: -j web.ok
-ip6tables -A postern-knock -m recent --name postern.web.seen --rcheck --seconds 120 --mask ffff:ffff:ffff:ffff:: -j web.ok
+ip6tables -A postern-knock -m recent --name postern6.web --rcheck --seconds 2 --mask ffff:ffff:ffff:ffff:: -j web.ok
+ip6tables -A postern-knock -m recent --name postern6.web.seen --rcheck --seconds 120 --mask ffff:ffff:ffff:ffff:: -j web.ok
 ip6tables -A web.ok -p tcp -m multiport --dports 80,443 -m connlimit --connlimit-above 3 --connlimit-mask 64 -j RETURN
 ip6tables -A web.ok -p tcp -m multiport --dports 80,443 -j ACCEPT
 ip6tables -A web.ok -p udp --dport 443 -m connlimit --connlimit-above 3 --connlimit-mask 64 -j RETURN

@@ -196,7 +196,10 @@ fn one(
 }
 
 /// Whether this can be the name of a key.
-fn key_name(name: &str) -> Result<(), Wrong> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn key_name(name: &str) -> Result<(), Wrong> {
     door_name(name).or_else(|wrong| match name {
         // These are taken among tables, not among people.
         "always" | "running" => Ok(()),

@@ -6,8 +6,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::plan::{How, Opening, Plan, Way, all, numbers, seconds, word};
+use super::plan::{How, NETWORKS, Opening, Plan, Way, all, seconds};
 use crate::config::{Network, Pattern, Port, Protocol, TcpFlags};
+use crate::firewall::numbers;
 
 /// The most ports of one `-m multiport`.
 const PORTS: usize = 15;
@@ -15,6 +16,9 @@ const BOTH: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 /// The first chain. The others' names begin with a door's and go on with a dot.
 const CHAIN: &str = "postern-knock";
 const LOG: &str = "-j LOG --log-prefix \"KNOCK-OK: \" --log-level 5";
+
+/// IPv6 sources in 2000::/3 and fc00::/7, by their first 7 bits, but not in 2001::/32.
+const SITES: &str = "-m u32 --u32 \"8>>25=0x10:0x1f,0x7e&&8=0:0x2000ffff,0x20010001:0xffffffff\"";
 
 /// One of the two programs.
 #[derive(Clone, Copy)]
@@ -111,6 +115,9 @@ fn head(plan: &Plan<'_>) -> String {
              than a list has room for ends the attempts of others; each sequence is attempted\n\
              by itself; seq_timeout goes by whole seconds.");
     }
+    if plan.by_networks() {
+        say(NETWORKS);
+    }
     if ways().any(|way| matches!(way.how, How::Ping { loose: true, .. })) {
         say("\n\
              offsets: before Linux 6.7 a secret may also begin up to 16 bytes behind the last.");
@@ -166,7 +173,7 @@ impl Rules {
         for door in &plan.doors {
             for protocol in BOTH {
                 for ports in several(&door.guarded(protocol)) {
-                    rules.each(plan, door, &format!("-p {}{ports} -j DROP", word(protocol)));
+                    rules.each(plan, door, &format!("-p {}{ports} -j DROP", protocol));
                 }
             }
         }
@@ -184,9 +191,21 @@ impl Rules {
         }
     }
 
-    /// A condition on whether the source is in a list.
+    /// A condition on whether the source is in a list. Each family has lists of its own: a list
+    /// has the mask of the first rule that names it, whichever program made that.
     fn recent(&self, list: &str, what: &str) -> String {
-        format!("-m recent --name postern.{list} {what}")
+        let family = if self.tool.v4 { "" } else { "6" };
+        format!("-m recent --name postern{family}.{list} {what}")
+    }
+
+    /// Lets the source in: its network only if the first bits of that are somebody's, as
+    /// [`Network::of_knocker`] has it; of others nobody.
+    fn set(&self, door: &Opening<'_>) -> String {
+        let set = self.recent_of(door, door.name, "--set");
+        match self.tool.v4 || door.prefix6 == 128 {
+            true => set,
+            false => format!("{SITES} {set}"),
+        }
     }
 
     /// The same where an IPv6 address stands for its network.
@@ -229,8 +248,7 @@ impl Rules {
                         Protocol::Udp => String::new(),
                     };
                     for ports in several(&numbers(&all, protocol)) {
-                        let word = word(protocol);
-                        let rule = format!("-p {word}{flags}{ports} {to} -j {chain}");
+                        let rule = format!("-p {protocol}{flags}{ports} {to} -j {chain}");
                         self.each(plan, door, &rule);
                     }
                 }
@@ -248,7 +266,7 @@ impl Rules {
         to: &str,
         (secret, offsets, loose): (&Pattern, &[u8], bool),
     ) {
-        let set = self.recent_of(door, door.name, "--set");
+        let set = self.set(door);
         let icmp = self.tool.icmp;
         let header = if self.tool.v4 { 20 } else { 40 };
         if let (true, Some(first), Some(last)) = (loose, offsets.first(), offsets.last()) {
@@ -282,8 +300,8 @@ impl Rules {
 
     /// What a packet to a step or a trap does to the attempt of its source.
     fn sequence(&mut self, door: &Opening<'_>, chain: &str, steps: &[Port], time: Duration) {
-        let hit = |step: &Port| format!("-p {} --dport {}", word(step.protocol), step.number);
-        let open = format!("{} {LOG}", self.recent_of(door, door.name, "--set"));
+        let hit = |step: &Port| format!("-p {} --dport {}", step.protocol, step.number);
+        let open = format!("{} {LOG}", self.set(door));
         let [first, .., last] = steps else {
             for only in steps {
                 self.add(format!("{chain} {} {open}", hit(only)));
@@ -316,8 +334,7 @@ impl Rules {
             }
             for protocol in BOTH {
                 for ports in several(&numbers(&steps[..stage], protocol)) {
-                    let word = word(protocol);
-                    self.add(format!("{chain} -p {word}{ports} {here} -j RETURN"));
+                    self.add(format!("{chain} -p {protocol}{ports} {here} -j RETURN"));
                 }
             }
             self.add(format!("{chain} {here} {end} -j RETURN"));
@@ -328,7 +345,6 @@ impl Rules {
     fn sessions(&mut self, plan: &Plan<'_>, door: &Opening<'_>) {
         const RUNS: &str = "-m conntrack --ctstate ESTABLISHED";
         for protocol in BOTH {
-            let word = word(protocol);
             for ports in several(&door.ports(protocol)) {
                 let Some(idle) = door.idle else { continue };
                 let open = within(door.opens.open_for);
@@ -338,11 +354,15 @@ impl Rules {
                 let on = format!("--update --seconds {}", seconds(idle));
                 let on = self.recent_of(door, &list, &on);
                 for what in [format!("{open} {kept}"), on] {
-                    self.each(plan, door, &format!("-p {word}{ports} {RUNS} {what}"));
+                    self.each(plan, door, &format!("-p {protocol}{ports} {RUNS} {what}"));
                 }
             }
             for ports in several(&door.guarded(protocol)) {
-                self.each(plan, door, &format!("-p {word}{ports} {RUNS} -j ACCEPT"));
+                self.each(
+                    plan,
+                    door,
+                    &format!("-p {protocol}{ports} {RUNS} -j ACCEPT"),
+                );
             }
         }
     }
@@ -357,7 +377,6 @@ impl Rules {
             self.each(plan, door, &format!("{open} -j {chain}"));
         }
         for protocol in BOTH {
-            let word = word(protocol);
             for ports in several(&door.ports(protocol)) {
                 if let Some(most) = door.opens.connections {
                     let bits = match self.tool.v4 {
@@ -365,11 +384,11 @@ impl Rules {
                         false => door.prefix6,
                     };
                     self.add(format!(
-                        "{chain} -p {word}{ports} -m connlimit --connlimit-above {most} \
+                        "{chain} -p {protocol}{ports} -m connlimit --connlimit-above {most} \
                          --connlimit-mask {bits} -j RETURN"
                     ));
                 }
-                self.add(format!("{chain} -p {word}{ports} -j ACCEPT"));
+                self.add(format!("{chain} -p {protocol}{ports} -j ACCEPT"));
             }
         }
         self.chains.push(chain);
@@ -382,11 +401,10 @@ impl Rules {
         for protocol in BOTH {
             for ports in several(&door.guarded(protocol)) {
                 for network in &networks {
-                    let word = word(protocol);
                     self.each(
                         plan,
                         door,
-                        &format!("-p {word}{ports} -s {network} -j ACCEPT"),
+                        &format!("-p {protocol}{ports} -s {network} -j ACCEPT"),
                     );
                 }
             }

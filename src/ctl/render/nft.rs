@@ -9,8 +9,9 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use super::plan::{How, Opening, Plan, Way, all, numbers, word};
+use super::plan::{How, NETWORKS, Opening, Plan, Way, all};
 use crate::config::{Pattern, Port, Protocol, TcpFlags};
+use crate::firewall::numbers;
 
 /// The table of rules that stand alone.
 const TABLE: &str = "postern-kernel";
@@ -21,6 +22,10 @@ const DAEMONS: &str = "postern";
 const KERNEL: &str = "kernel";
 /// How many addresses may be attempting one sequence.
 const ATTEMPTS: usize = 65535;
+
+/// Where the first bits of a source are somebody's, as
+/// [`Network::of_knocker`](crate::config::Network::of_knocker) has it.
+const SITES: &str = "ip6 saddr { 2000::/3, fc00::/7 } ip6 saddr != 2001::/32 ";
 
 /// An address family.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,6 +115,9 @@ fn head(plan: &Plan<'_>, fallback: bool) -> String {
              whoever forges that many keeps others from beginning; each sequence is attempted\n\
              by itself.");
     }
+    if plan.by_networks() {
+        say(NETWORKS);
+    }
     if fallback && plan.doors.iter().any(|door| door.idle.is_some()) {
         say("\nTraffic prolongs nothing here: idle is posternd's.");
     }
@@ -141,7 +149,11 @@ impl Table {
             // posternd's own sets, where they are.
             let set = format!("{}{end}", door.name);
             let (who, time) = (source(door, family), timeout(door.opens.open_for));
-            open.push(format!("update @{set} {{ {who} timeout {time} }}"));
+            let sites = match family.ip == "ip6" && door.prefix6 < 128 {
+                true => SITES,
+                false => "",
+            };
+            open.push(format!("{sites}update @{set} {{ {who} timeout {time} }}"));
             if !self.fallback {
                 self.set(&set, family, door.most, "dynamic,timeout");
                 if door.idle.is_some() {
@@ -231,7 +243,7 @@ impl Table {
                 knocks.push(format!(
                     "{} {to} {flags}{} dport {} jump {chain}",
                     on(door),
-                    word(protocol),
+                    protocol,
                     one_of(&ports)
                 ));
             }
@@ -278,7 +290,7 @@ fn attempt(
     to_open: &str,
 ) -> Vec<String> {
     let ip = family.ip;
-    let hit = |step: &Port| format!("{} dport {}", word(step.protocol), step.number);
+    let hit = |step: &Port| format!("{} dport {}", step.protocol, step.number);
     let Some((first, others)) = sets.split_first() else {
         let hits = steps
             .iter()
@@ -312,7 +324,7 @@ fn attempt(
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let ports = numbers(taken, protocol);
             if !ports.is_empty() {
-                let (protocol, ports) = (word(protocol), one_of(&ports));
+                let ports = one_of(&ports);
                 lines.push(format!("{here}{protocol} dport {ports} return"));
             }
         }
@@ -330,7 +342,6 @@ fn guards(plan: &Plan<'_>) -> Vec<String> {
         let on = on(door);
         for protocol in BOTH {
             let (ports, guarded) = (door.ports(protocol), door.guarded(protocol));
-            let word = word(protocol);
             for family in FAMILIES.into_iter().filter(|_| !ports.is_empty()) {
                 let (who, ports) = (source(door, family), one_of(&ports));
                 let end = &family.end[1..];
@@ -340,7 +351,7 @@ fn guards(plan: &Plan<'_>) -> Vec<String> {
                 if let Some(idle) = door.idle {
                     for set in [&open, &seen] {
                         lines.push(format!(
-                            "{on} {word} dport {ports} ct state established {who} @{set} \
+                            "{on} {protocol} dport {ports} ct state established {who} @{set} \
                              update @{seen} {{ {who} timeout {} }}",
                             timeout(idle)
                         ));
@@ -354,7 +365,7 @@ fn guards(plan: &Plan<'_>) -> Vec<String> {
                 let count = count.unwrap_or_default();
                 for set in let_in {
                     passes.push(format!(
-                        "{on} {who} @{set} {word} dport {ports} {count}accept"
+                        "{on} {who} @{set} {protocol} dport {ports} {count}accept"
                     ));
                 }
             }
@@ -363,9 +374,9 @@ fn guards(plan: &Plan<'_>) -> Vec<String> {
             }
             let guarded = one_of(&guarded);
             running.push(format!(
-                "{on} {word} dport {guarded} ct state established accept"
+                "{on} {protocol} dport {guarded} ct state established accept"
             ));
-            drops.push(format!("{on} {word} dport {guarded} drop"));
+            drops.push(format!("{on} {protocol} dport {guarded} drop"));
             for family in FAMILIES {
                 let v4 = family.ip == "ip";
                 let here = plan.always.iter().filter(|n| n.address().is_ipv4() == v4);
@@ -374,7 +385,7 @@ fn guards(plan: &Plan<'_>) -> Vec<String> {
                     let ip = family.ip;
                     // One line each: networks within others are no set to nft.
                     always.extend(here.iter().map(|network| {
-                        format!("{on} {ip} saddr {network} {word} dport {guarded} accept")
+                        format!("{on} {ip} saddr {network} {protocol} dport {guarded} accept")
                     }));
                 }
             }

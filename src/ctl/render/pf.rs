@@ -6,7 +6,7 @@
 //! `max-src-conn-rate` and `overload`). Only connections whose handshake was completed count, so
 //! pf completes it itself (`synproxy state`): nobody listens at a knock's port.
 
-use super::plan::{How, Opening, Plan, Way, seconds, word};
+use super::plan::{How, Opening, Plan, Way, seconds};
 use crate::config::{Protocol, To};
 
 /// The anchor.
@@ -34,7 +34,6 @@ pub fn rules(plan: &Plan<'_>, fallback: bool) -> String {
         for on in on(door) {
             knocks.extend(door.ways.iter().filter_map(|way| knock(door, way, &on)));
             for protocol in [Protocol::Tcp, Protocol::Udp] {
-                let p = word(protocol);
                 let flags = match protocol {
                     Protocol::Tcp => " flags S/SA",
                     Protocol::Udp => "",
@@ -46,19 +45,19 @@ pub fn rules(plan: &Plan<'_>, fallback: bool) -> String {
                 let most = most.unwrap_or_default();
                 for port in door.ports(protocol) {
                     passes.push(format!(
-                        "pass in quick{on} proto {p} from <door_{name}> to {to} port {port}{flags} \
+                        "pass in quick{on} proto {protocol} from <door_{name}> to {to} port {port}{flags} \
                          keep state{most} label \"{ANCHOR}: {name}\""
                     ));
                 }
                 for port in door.guarded(protocol).into_iter().filter(|_| !fallback) {
                     if !plan.always.is_empty() {
                         always.push(format!(
-                            "pass in quick{on} proto {p} from <always> to {to} port {port}\
+                            "pass in quick{on} proto {protocol} from <always> to {to} port {port}\
                              {flags} keep state label \"{ANCHOR}: always\""
                         ));
                     }
                     guards.push(format!(
-                        "block drop in quick{on} proto {p} from any to {to} port {port} \
+                        "block drop in quick{on} proto {protocol} from any to {to} port {port} \
                          label \"{ANCHOR}: guard\""
                     ));
                 }
@@ -108,6 +107,9 @@ fn head(plan: &Plan<'_>, fallback: bool) -> String {
         say(&format!(
             "    * * * * * root pfctl -q -a postern-kernel -t door_{name} -T expire {time}"
         ));
+    }
+    if plan.by_networks() {
+        say("\nAddresses alone are let in here: prefix6 is posternd's.");
     }
     if plan.doors.iter().any(|door| door.idle.is_some()) {
         say("\nTraffic prolongs nothing here: idle is posternd's.");

@@ -1,6 +1,5 @@
 //! What of a configuration the kernel can do alone, and why not the rest.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use crate::config::{
     TcpFlags, To,
 };
 use crate::daemon::doors;
+use crate::firewall::numbers;
 use crate::knock::{Knocks, ping};
 
 /// Doors that are to open, and what is left out.
@@ -175,6 +175,11 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
+    /// Whether a door lets in by IPv6 networks.
+    pub fn by_networks(&self) -> bool {
+        self.doors.iter().any(|door| door.prefix6 < 128)
+    }
+
     /// What stands on top of every file, each line behind `# `.
     pub fn head(&self, lines: &[String]) -> String {
         let names: Vec<&str> = self.doors.iter().map(|door| door.name).collect();
@@ -291,26 +296,15 @@ fn is_word(text: &str) -> bool {
     (1..=15).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// The numbers of the ports of a protocol, in order.
-pub fn numbers(ports: &[Port], protocol: Protocol) -> Vec<u16> {
-    let here = ports.iter().filter(|port| port.protocol == protocol);
-    let numbers: BTreeSet<u16> = here.map(|port| port.number).collect();
-    numbers.into_iter().collect()
-}
-
 /// The ports whose packets an attempt must see. One step needs no traps: nothing comes before it.
 pub fn all(steps: &[Port], traps: &[Port]) -> Vec<Port> {
     let traps = if steps.len() > 1 { traps } else { &[] };
     [steps, traps].concat()
 }
 
-/// A protocol as packet filters call it.
-pub fn word(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    }
-}
+/// What is to be said of doors that let in by networks, where the kernel does so.
+pub const NETWORKS: &str =
+    "\nprefix6: whose IPv6 network is nobody's (link-local, Teredo) is not let in here.";
 
 /// Whole seconds, rounded up.
 pub fn seconds(time: Duration) -> u64 {

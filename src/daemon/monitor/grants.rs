@@ -18,7 +18,7 @@ use crate::lease::{Act, Change, Why};
 use crate::time::Time;
 
 /// Why nobody is let in while that is so.
-const NO_JOURNAL: &str = "the journal cannot be written";
+pub(super) const NO_JOURNAL: &str = "the journal cannot be written";
 
 impl Monitor {
     /// A grant as the listener tells it: refused, or what it changes.

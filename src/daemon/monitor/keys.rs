@@ -1,8 +1,11 @@
 //! Grants by keys, whose packets the listener has opened.
 
 use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
 
 use super::Monitor;
+use super::grants::NO_JOURNAL;
 use crate::config::Door;
 use crate::daemon::clock;
 use crate::daemon::doors::WINDOW;
@@ -17,7 +20,7 @@ use crate::lease::{By, Change};
 use crate::time::Time;
 
 /// Opens the store of spent proofs, and says what is wrong with it.
-pub(super) fn open_spent(directory: &std::path::Path, keys: &[String]) -> (Spent, Vec<String>) {
+pub(super) fn open_spent(directory: &Path, keys: &[String]) -> (Spent, Vec<String>) {
     let when = When {
         now: epoch(clock::now()),
         boot: epoch(Time(0)),
@@ -58,7 +61,7 @@ impl Monitor {
             return self.say_refused_key(key, is.address, now, &why);
         }
         self.proofs.tell(is.proof, now);
-        let lasts = (is.lasts > 0).then(|| std::time::Duration::from_secs(is.lasts.into()));
+        let lasts = (is.lasts > 0).then(|| Duration::from_secs(is.lasts.into()));
         let by = By {
             key: Some(place),
             lasts,
@@ -106,6 +109,10 @@ impl Monitor {
         let may = from.is_empty() || from.iter().any(|network| network.contains(is.address));
         if !may || !can_knock(is.address) || epoch(now).abs_diff(is.at) > u64::from(WINDOW) {
             return Err("not allowed now".into());
+        }
+        // Before it is spent in vain.
+        if self.journal.catch_up().is_err() {
+            return Err(NO_JOURNAL.into());
         }
         // Before an allowance is used in vain, by whoever sends again what he has caught.
         self.spent.judge(key, &is.proof, is.at).map_err(said)?;
