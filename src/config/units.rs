@@ -103,6 +103,19 @@ pub fn show_duration(duration: Duration) -> String {
     shown
 }
 
+/// Shows a number so that large ones can be read: `1,234,567`.
+pub fn show_number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut shown = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
 /// Reads a port: `22`, `22/tcp`, `53/udp`, or as knockd writes it `53:udp`; TCP where nothing
 /// else is said.
 pub fn port(text: &str) -> Result<Port, Wrong> {
@@ -206,6 +219,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn numbers() {
+        for (number, shown) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (12_345, "12,345"),
+            (1_234_567, "1,234,567"),
+            (u64::MAX, "18,446,744,073,709,551,615"),
+        ] {
+            assert_eq!(show_number(number), shown);
+        }
+    }
 
     #[test]
     fn durations() {

@@ -82,6 +82,7 @@ pub struct Log {
     troubles: Allowance,
     lives: Allowance,
     withheld: u64,
+    withheld_at: Option<Time>,
     told: u64,
     told_at: Time,
 }
@@ -159,6 +160,7 @@ impl Log {
             troubles: Allowance::new(LISTENERS_PER_SECOND, LISTENERS_SAVED_UP, Time(0)),
             lives: Allowance::new(LISTENERS_PER_SECOND, LISTENERS_SAVED_UP, Time(0)),
             withheld: 0,
+            withheld_at: None,
             told: 0,
             told_at: Time(0),
         };
@@ -248,7 +250,7 @@ impl Log {
         if allowance.take(source, now) {
             self.line(level, &text.to_string());
         } else {
-            self.withheld += 1;
+            self.withhold(now);
         }
     }
 
@@ -261,9 +263,14 @@ impl Log {
         if allowed {
             self.line(level, text);
         } else {
-            self.withheld += 1;
+            self.withhold(now);
         }
         allowed
+    }
+
+    fn withhold(&mut self, now: Time) {
+        self.withheld += 1;
+        self.withheld_at = Some(now);
     }
 
     /// Says, now and then, how many lines were withheld since it was last said.
@@ -282,6 +289,11 @@ impl Log {
     /// Lines withheld since the start.
     pub fn withheld(&self) -> u64 {
         self.withheld
+    }
+
+    /// When the last of them was.
+    pub fn withheld_at(&self) -> Option<Time> {
+        self.withheld_at
     }
 }
 
@@ -359,6 +371,7 @@ mod tests {
         let written = lines(&path);
         assert!(written <= 64 + 80 + 1, "{written} lines in ten seconds");
         assert_eq!(log.withheld() as usize, 100_000 - written);
+        assert_eq!(log.withheld_at(), Some(Time(99_999 * 100)));
         log.tell_withheld(Time(20_000_000));
         log.tell_withheld(Time(40_000_000));
         assert_eq!(lines(&path), written + 1, "told once");

@@ -8,6 +8,7 @@ pub mod control;
 pub mod doors;
 pub mod dumps;
 pub mod files;
+pub mod fire;
 pub mod knockd_as;
 pub mod listener;
 pub mod log;

@@ -116,6 +116,8 @@ pub struct Listeners {
     pause: Duration,
     /// Started again after a death, since the monitor's start.
     pub restarts: u64,
+    /// When and of what the last died that made one start again.
+    pub last_death: Option<(Time, String)>,
     /// Counted by listeners that are gone.
     before: Figures,
 }
@@ -132,6 +134,7 @@ impl Listeners {
             again: None,
             pause: Duration::ZERO,
             restarts: 0,
+            last_death: None,
             before: Figures::default(),
         }
     }
@@ -292,6 +295,7 @@ impl Listeners {
         self.again = Some(now + self.pause);
         self.pause = (self.pause * 2).clamp(Duration::from_millis(100), LONGEST_PAUSE);
         self.restarts += 1;
+        self.last_death = Some((now, why.clone()));
         news.push(News::Died(generation, why));
     }
 

@@ -107,9 +107,9 @@ pub struct Unusable {
 /// What the kernel and the table of attempts counted since the listener started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Packets that passed the kernel filter.
+    /// Packets that passed the kernel filter and were read.
     pub packets: u64,
-    /// Of those, the ones dropped before we read them.
+    /// Packets that passed it and were dropped by the kernel before they could be read.
     pub dropped: u64,
     /// The attempts.
     pub attempts: Counters,
