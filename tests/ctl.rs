@@ -13,9 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread::{self, JoinHandle};
 
+use postern::config::Drive;
 use postern::daemon::control::{
-    DoorView, GuardState, GuardView, InterfaceView, LeaseView, Response, StatusView,
+    DoorView, FireView, GuardState, GuardView, InterfaceView, KeyView, LeaseView, OpeningsView,
+    Refusals, Response, RestartView, StatusView,
 };
+use postern::daemon::fire::{Stretch, Tally};
+use postern::firewall::Driven;
 use postern::knock::{Counters, spa};
 use tempfile::TempDir;
 
@@ -139,19 +143,49 @@ fn status() -> StatusView {
             },
         ],
         firewall: "nft".into(),
+        driven: Some(Driven {
+            by: Drive::InProcess,
+            why: None,
+        }),
         guards: guards(),
+        openings: OpeningsView {
+            in_force: 2,
+            failed: 0,
+        },
         doors: vec![
             DoorView {
                 name: "ssh".into(),
                 leases: 2,
+                failed: 0,
                 granted: 17,
+                refused: 0,
+                gave_way: 0,
             },
             DoorView {
                 name: "wake".into(),
                 leases: 0,
+                failed: 0,
                 granted: 1,
+                refused: 0,
+                gave_way: 0,
             },
         ],
+        keys: Vec::new(),
+        fire: None,
+        ten_seconds: Stretch {
+            seconds: 10,
+            tally: Tally {
+                passed: 4,
+                ..Tally::default()
+            },
+        },
+        minute: Stretch {
+            seconds: 60,
+            tally: Tally {
+                passed: 32,
+                ..Tally::default()
+            },
+        },
         packets: 1234,
         dropped: 5,
         attempts: Counters {
@@ -160,21 +194,115 @@ fn status() -> StatusView {
             trapped: 8,
             failed: 9,
             timed_out: 10,
-            granted: 18,
+            ..Counters::default()
+        },
+        spa: None,
+        granted: 18,
+        refused: 0,
+        refused_for: Refusals::default(),
+        withheld: 0,
+        withheld_at: None,
+        restarts: 0,
+        last_restart: None,
+    }
+}
+
+/// The same with all that can be told.
+fn status_under_fire() -> StatusView {
+    let lately = Tally {
+        passed: 980_000,
+        dropped: 11_760,
+        evicted: 120,
+        trapped: 9,
+        failed: 55,
+        timed_out: 150_000,
+        keyless: 340_000,
+        untried: 1_000,
+        granted: 1,
+        refused: 25,
+        withheld: 400,
+    };
+    let quiet = status();
+    StatusView {
+        driven: Some(Driven {
+            by: Drive::Command,
+            why: Some("the kernel refused: Operation not permitted".into()),
+        }),
+        openings: OpeningsView {
+            in_force: 1,
+            failed: 1,
+        },
+        doors: vec![
+            DoorView {
+                failed: 1,
+                refused: 1_204,
+                gave_way: 3,
+                ..quiet.doors[0].clone()
+            },
+            quiet.doors[1].clone(),
+        ],
+        keys: vec![
+            KeyView {
+                name: "alice".into(),
+                granted: 1,
+                refused: 100,
+            },
+            KeyView {
+                name: "bob".into(),
+                granted: 0,
+                refused: 0,
+            },
+        ],
+        fire: Some(FireView {
+            since: "2026-11-21T20:03:10Z".into(),
+            until: None,
+            peak: 101_300,
+            tally: lately,
+        }),
+        ten_seconds: Stretch {
+            seconds: 10,
+            tally: lately,
+        },
+        minute: Stretch {
+            seconds: 60,
+            tally: Tally {
+                passed: 5_900_000,
+                withheld: 2_000,
+                ..lately
+            },
+        },
+        packets: 7_012_345,
+        dropped: 70_560,
+        attempts: Counters {
+            held: 61_000,
+            ..quiet.attempts
         },
         spa: Some(spa::Counters {
             shapeless: 1,
-            over_budget: 2,
-            unauthenticated: 3,
+            over_budget: 2_000,
+            unauthenticated: 340_003,
             malformed: 4,
             stale: 5,
             address: 6,
             ports: 7,
             ..spa::Counters::default()
         }),
-        refused: 2,
-        withheld: 300,
+        refused: 1_304,
+        refused_for: Refusals {
+            allowance: 1_200,
+            spent: 100,
+            late: 0,
+            address: 4,
+            unwritten: 0,
+        },
+        withheld: 3_000,
+        withheld_at: Some("2026-11-21T20:05:59Z".into()),
         restarts: 1,
+        last_restart: Some(RestartView {
+            at: "2026-11-21T20:01:00Z".into(),
+            why: "killed by SIGKILL".into(),
+        }),
+        ..quiet
     }
 }
 
@@ -202,15 +330,29 @@ fn list_as_json() {
 
 #[test]
 fn status_in_words_and_as_json() {
-    let response = Response::Status(Box::new(status()));
-    let (output, asked) = Double::answering(&response).ask(&["status"]);
-    assert_eq!(asked, "{\"do\":\"status\"}\n");
-    golden("status.txt", &String::from_utf8(output.stdout).unwrap());
-    assert_eq!(output.status.code(), Some(0));
+    let over = FireView {
+        until: Some("2026-11-21T20:09:10Z".into()),
+        ..status_under_fire().fire.unwrap()
+    };
+    let over = StatusView {
+        fire: Some(over),
+        ..status()
+    };
+    for (file, status) in [
+        ("status.txt", status()),
+        ("status-under-fire.txt", status_under_fire()),
+        ("status-after-fire.txt", over),
+    ] {
+        let response = Response::Status(Box::new(status.clone()));
+        let (output, asked) = Double::answering(&response).ask(&["status"]);
+        assert_eq!(asked, "{\"do\":\"status\"}\n");
+        golden(file, &String::from_utf8(output.stdout).unwrap());
+        assert_eq!(output.status.code(), Some(0));
 
-    let (output, _) = Double::answering(&response).ask(&["status", "--json"]);
-    let parsed: StatusView = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(parsed, status());
+        let (output, _) = Double::answering(&response).ask(&["status", "--json"]);
+        let parsed: StatusView = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(parsed, status);
+    }
 }
 
 #[test]

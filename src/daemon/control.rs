@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Network;
+use super::fire::{Stretch, Tally};
+use crate::config::{Network, units};
+use crate::firewall::Driven;
 use crate::knock;
 
 /// A question.
@@ -103,26 +105,146 @@ pub struct StatusView {
     pub interfaces: Vec<InterfaceView>,
     /// The packet filter.
     pub firewall: String,
+    /// How openings are made in it; none: it is not one that can be driven in more than one way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driven: Option<Driven>,
     /// The guards.
     pub guards: Vec<GuardView>,
+    /// How many openings there are.
+    pub openings: OpeningsView,
     /// Doors and their leases.
     pub doors: Vec<DoorView>,
+    /// Keys and their packets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyView>,
+    /// The last time that we were under fire, now or before; none: never since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fire: Option<FireView>,
+    /// What was counted in the last ten seconds.
+    pub ten_seconds: Stretch,
+    /// What was counted in the last minute.
+    pub minute: Stretch,
     /// Packets that passed the kernel filter.
     pub packets: u64,
-    /// Of those, the ones the kernel dropped.
+    /// Of those, the ones that the kernel dropped before they could be read.
     pub dropped: u64,
     /// The attempts.
     pub attempts: knock::Counters,
     /// Packets that came by the keys' carriers; none: there are no keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spa: Option<knock::spa::Counters>,
-    /// Grants that the monitor refused: spent, over an allowance, of an address nobody can
-    /// knock from.
+    /// Knocks that opened a door.
+    pub granted: u64,
+    /// Knocks that were right and that the monitor refused.
     pub refused: u64,
+    /// Why it did.
+    pub refused_for: Refusals,
     /// Log lines withheld so that the log stays bounded.
     pub withheld: u64,
+    /// When the last of them was (RFC 3339, UTC); none: none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld_at: Option<String>,
     /// How many times a listener has been started again after it died.
     pub restarts: u64,
+    /// The last of those times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_restart: Option<RestartView>,
+}
+
+/// Knocks refused, by what they were refused for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusals {
+    /// The door, or the key, had had too many.
+    pub allowance: u64,
+    /// They had been used before, or nobody knew that they had not.
+    pub spent: u64,
+    /// Their time was too far from ours when the monitor heard of them.
+    pub late: u64,
+    /// They were for addresses that nobody can knock from, or that the key is not for.
+    pub address: u64,
+    /// It could not be written down that they were used, or who was to be let in.
+    pub unwritten: u64,
+}
+
+impl Refusals {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.allowance + self.spent + self.late + self.address + self.unwritten
+    }
+}
+
+/// A time under fire: too many packets, or something lost by them ([`super::fire`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FireView {
+    /// When it began (RFC 3339, UTC).
+    pub since: String,
+    /// When it ended; none: it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// The most packets a second in any ten seconds.
+    pub peak: u64,
+    /// What was counted in it.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// As the log and `posternctl` tell of one that is over.
+impl fmt::Display for FireView {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let shown = units::show_number;
+        write!(f, "under fire from {}", self.since)?;
+        if let Some(until) = &self.until {
+            write!(f, " to {until}")?;
+        }
+        write!(
+            f,
+            ": at most {} packets a second, {} in all, {} of them dropped by the kernel",
+            shown(self.peak),
+            shown(self.tally.passed),
+            shown(self.tally.dropped)
+        )?;
+        for (figure, what) in [
+            (self.tally.evicted, "attempts evicted"),
+            (self.tally.untried, "single packets not tried"),
+            (self.tally.granted, "knocks granted"),
+            (self.tally.refused, "knocks refused"),
+            (self.tally.withheld, "log lines withheld"),
+        ] {
+            if figure > 0 {
+                write!(f, "; {what}: {}", shown(figure))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// See [`StatusView::openings`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpeningsView {
+    /// Leases that are in force.
+    pub in_force: usize,
+    /// Leases that the packet filter or the command did not carry out: [`LeaseView::failure`].
+    pub failed: usize,
+}
+
+/// See [`StatusView::last_restart`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartView {
+    /// When the listener before died (RFC 3339, UTC).
+    pub at: String,
+    /// Of what.
+    pub why: String,
+}
+
+/// See [`StatusView`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Its name.
+    pub name: String,
+    /// Packets that were right and had not been used, since the monitor started.
+    pub granted: u64,
+    /// Packets of it that the monitor refused.
+    pub refused: u64,
 }
 
 /// See [`StatusView`].
@@ -182,8 +304,14 @@ impl fmt::Display for GuardView {
 pub struct DoorView {
     /// Its name.
     pub name: String,
-    /// Leases in force.
+    /// Its leases.
     pub leases: usize,
-    /// Grants since the monitor started.
+    /// Of those, the ones that are not in force.
+    pub failed: usize,
+    /// Knocks granted since the monitor started.
     pub granted: u64,
+    /// Knocks refused since then.
+    pub refused: u64,
+    /// Leases that ended since then because the door has `max_leases`.
+    pub gave_way: u64,
 }

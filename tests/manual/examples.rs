@@ -117,7 +117,7 @@ fn every_command_line_parses() {
 }
 
 /// Blocks that run programs of ours, and are not run by tests/e2e/manual.rs.
-const NOT_RUN: [(&str, &str); 7] = [
+const NOT_RUN: [(&str, &str); 8] = [
     // Below.
     ("postern-knockd.7", "EXAMPLES"),
     // What a daemon leaves behind on a kernel that is not here: tests/freebsd.
@@ -126,6 +126,8 @@ const NOT_RUN: [(&str, &str); 7] = [
     // tests/e2e/render.rs.
     ("posternctl.8", "THE KERNEL ALONE"),
     ("posternctl.8", "THE KERNEL ALONE"),
+    // A flood: tests/e2e/flood.rs makes one.
+    ("posternctl.8", "UNDER FIRE"),
     // at(1) and crontab(5): whoever has them, runs them.
     ("posternctl.8", "EXAMPLES"),
     ("posternd.8", "Before it happens"),

@@ -12,3 +12,4 @@ mod help;
 mod keys;
 mod log;
 mod references;
+mod status;

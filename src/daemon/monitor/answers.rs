@@ -1,9 +1,12 @@
 //! What posternctl asks.
 
 use super::Monitor;
-use crate::config::Network;
+use crate::config::{Door, Network};
 use crate::daemon::clock;
-use crate::daemon::control::{DoorView, InterfaceView, LeaseView, Request, Response, StatusView};
+use crate::daemon::control::{
+    DoorView, InterfaceView, LeaseView, OpeningsView, Request, Response, RestartView, StatusView,
+};
+use crate::daemon::fire::{LONG, SHORT};
 use crate::firewall::{Firewall, Opening};
 use crate::time::Time;
 
@@ -12,7 +15,7 @@ impl Monitor {
         for (id, request) in self.server.read(now) {
             let response = match request {
                 Ok(Request::List) => Response::Leases(self.list(now)),
-                Ok(Request::Status) => Response::Status(Box::new(self.status())),
+                Ok(Request::Status) => Response::Status(Box::new(self.status(now))),
                 Ok(Request::Close { address, door }) => self.close(address, door.as_deref(), now),
                 Ok(Request::Reload) => match self.reload(now) {
                     // Answered when the new listener is in charge.
@@ -55,19 +58,19 @@ impl Monitor {
         leases.collect()
     }
 
-    pub(super) fn status(&self) -> StatusView {
+    pub(super) fn status(&mut self, now: Time) -> StatusView {
+        self.look_out(now);
         let missing = self.listeners.missing();
         let pid = self.listeners.pid();
         let config = &self.doors.config;
         let figures = self.listeners.figures();
         let counted = figures.counted;
-        let doors = (0u16..).zip(&config.doors).map(|(place, door)| DoorView {
-            name: door.name.clone(),
-            leases: self.leases.iter().filter(|l| l.door == place).count(),
-            granted: self.granted.get(&door.name).copied().unwrap_or(0),
-        });
-        let mut attempts = counted.attempts;
-        attempts.granted = self.granted.values().sum();
+        let doors = self.door_views();
+        let failed = doors.iter().map(|door| door.failed).sum();
+        let leases: usize = doors.iter().map(|door| door.leases).sum();
+        let tally = self.tally();
+        let told = |time| clock::seconds(clock::wall(time));
+        let died = self.listeners.last_death.as_ref();
         StatusView {
             version: env!("CARGO_PKG_VERSION").into(),
             monitor: std::process::id() as i32,
@@ -92,16 +95,59 @@ impl Monitor {
                 })
                 .collect(),
             firewall: self.firewall.name().into(),
+            driven: self.firewall.driven(),
             guards: self.guards(),
-            doors: doors.collect(),
-            packets: counted.packets,
-            dropped: counted.dropped,
-            attempts,
+            openings: OpeningsView {
+                in_force: leases - failed,
+                failed,
+            },
+            doors,
+            keys: (config.keys.iter())
+                .map(|key| self.counts.key(&key.name))
+                .collect(),
+            fire: self.fire(),
+            ten_seconds: self.lookout.last(SHORT, now),
+            minute: self.lookout.last(LONG, now),
+            packets: tally.passed,
+            dropped: tally.dropped,
+            attempts: counted.attempts,
             spa: (!config.keys.is_empty()).then_some(figures.spa),
-            refused: self.refused,
-            withheld: self.log.withheld(),
+            granted: tally.granted,
+            refused: tally.refused,
+            refused_for: self.counts.refused,
+            withheld: tally.withheld,
+            withheld_at: self.log.withheld_at().map(told),
             restarts: self.listeners.restarts,
+            last_restart: died.map(|(at, why)| RestartView {
+                at: told(*at),
+                why: why.clone(),
+            }),
         }
+    }
+
+    /// The doors, all leases looked at once.
+    fn door_views(&self) -> Vec<DoorView> {
+        let view = |door: &Door| {
+            let counted = self.counts.door(&door.name);
+            DoorView {
+                name: door.name.clone(),
+                leases: 0,
+                failed: 0,
+                granted: counted.granted,
+                refused: counted.refused,
+                gave_way: counted.gave_way,
+            }
+        };
+        let mut doors: Vec<DoorView> = self.doors.config.doors.iter().map(view).collect();
+        for lease in self.leases.iter() {
+            let (door, address) = (lease.door, lease.address);
+            if let Some(view) = doors.get_mut(usize::from(door)) {
+                view.leases += 1;
+                let broken = self.broken.contains_key(&Opening { door, address });
+                view.failed += usize::from(broken);
+            }
+        }
+        doors
     }
 
     pub(super) fn close(&mut self, address: Network, door: Option<&str>, now: Time) -> Response {

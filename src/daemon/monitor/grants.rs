@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use super::Monitor;
+use super::counts::Because;
 use crate::config::{Action, Door};
 use crate::daemon::clock;
 use crate::daemon::doors::NotSpent;
@@ -40,24 +41,28 @@ impl Monitor {
         if self.recent.is_told(knocked, k.line, k.generation, now) {
             return;
         }
-        if !can_knock(k.address) || !self.doors.allow(door, now) {
-            self.refused += 1;
+        let refused = match can_knock(k.address) {
+            false => Some(Because::Address),
+            true => (!self.doors.allow(door, now)).then_some(Because::Allowance),
+        };
+        if let Some(because) = refused {
+            self.counts.refuse(name, because);
             return self.say_refused(name, k.address, now, "not allowed now");
         }
         let one_time = self.doors.is_one_time(door, k.knock) || k.line != 0;
         // Before a line is spent in vain.
         if one_time && self.journal.catch_up().is_err() {
-            self.refused += 1;
+            self.counts.refuse(name, Because::Unwritten);
             return self.say_refused(name, k.address, now, NO_JOURNAL);
         }
-        if one_time && let Err(why) = self.spend(door, k) {
-            self.refused += 1;
+        if one_time && let Err((because, why)) = self.spend(door, k) {
+            self.counts.refuse(name, because);
             return self.say_refused(name, k.address, now, &why);
         }
         if self.several || self.renew {
             self.recent.tell(knocked, k.line, k.generation, now);
         }
-        *self.granted.entry(name.to_owned()).or_default() += 1;
+        self.counts.grant(name);
         let lines = self
             .options
             .voice
@@ -79,7 +84,7 @@ impl Monitor {
     }
 
     /// Spends a line of a one-time list, or says why it does not let anybody in.
-    fn spend(&mut self, door: u16, k: &Knocked) -> Result<(), String> {
+    fn spend(&mut self, door: u16, k: &Knocked) -> Result<(), (Because, String)> {
         let knock = if k.generation >= self.loaded {
             Some(k.knock)
         } else {
@@ -97,8 +102,14 @@ impl Monitor {
                 self.renew();
                 Ok(())
             }
-            Err(NotSpent::NotInForce) => Err("its one-time sequence is not in force".into()),
-            Err(NotSpent::NotWritten(e)) => Err(format!("one-time list not written: {e}")),
+            Err(NotSpent::NotInForce) => {
+                let why = "its one-time sequence is not in force";
+                Err((Because::Spent, why.into()))
+            }
+            Err(NotSpent::NotWritten(e)) => {
+                let why = format!("one-time list not written: {e}");
+                Err((Because::Unwritten, why))
+            }
         }
     }
 
@@ -143,6 +154,7 @@ impl Monitor {
         self.say_running(&orders);
         self.firewall.apply(&orders);
         self.take_done();
+        self.heed_drive(now);
     }
 
     /// What is not written down does not open and does not last longer, and nobody gives way
@@ -170,7 +182,7 @@ impl Monitor {
                 left.insert(0, Change { act, ..*change });
             }
             if knocked {
-                self.refused += 1;
+                self.counts.refuse(&name, Because::Unwritten);
                 self.say_refused(&name, address.address(), now, NO_JOURNAL);
             }
         }
@@ -253,6 +265,11 @@ impl Monitor {
                 remaining: until.since(now),
             },
             Act::Close(why) => {
+                if why == Why::GaveWay
+                    && let Some(door) = self.doors.get(change.door)
+                {
+                    self.counts.give_way(&door.name);
+                }
                 self.closing.insert(opening, why);
                 What::Close
             }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Monitor;
+use super::counts::Because;
 use super::grants::NO_JOURNAL;
 use crate::config::Door;
 use crate::daemon::clock;
@@ -56,11 +57,12 @@ impl Monitor {
         if self.proofs.is_told(&is.proof, now) {
             return;
         }
-        if let Err(why) = self.spend_proof(sealed, place, key, now) {
-            self.refused += 1;
+        if let Err((because, why)) = self.spend_proof(sealed, place, key, now) {
+            self.counts.refuse_key(key, because);
             return self.say_refused_key(key, is.address, now, &why);
         }
         self.proofs.tell(is.proof, now);
+        self.counts.grant_key(key);
         let lasts = (is.lasts > 0).then(|| Duration::from_secs(is.lasts.into()));
         let by = By {
             key: Some(place),
@@ -79,11 +81,11 @@ impl Monitor {
                 continue;
             }
             if !self.doors.allow(door, now) {
-                self.refused += 1;
+                self.counts.refuse(name, Because::Allowance);
                 self.say_refused(name, is.address, now, "not allowed now");
                 continue;
             }
-            *self.granted.entry(name.clone()).or_default() += 1;
+            self.counts.grant(name);
             if self.doors.get(door).and_then(Door::lease).is_none() {
                 let text = format!("{name}: granted to {} by key {key}", is.address);
                 self.log
@@ -102,22 +104,34 @@ impl Monitor {
         place: u16,
         key: &str,
         now: Time,
-    ) -> Result<(), String> {
+    ) -> Result<(), (Because, String)> {
         let is = sealed.is;
-        let said = |why: Unspent| why.to_string();
+        let said = |why: Unspent| {
+            let because = match why {
+                Unspent::Replayed | Unspent::TooOld => Because::Spent,
+                Unspent::NotWritten(_) => Because::Unwritten,
+            };
+            (because, why.to_string())
+        };
         let from = self.doors.key(place).map_or(&[][..], |key| &key.from);
         let may = from.is_empty() || from.iter().any(|network| network.contains(is.address));
-        if !may || !can_knock(is.address) || epoch(now).abs_diff(is.at) > u64::from(WINDOW) {
-            return Err("not allowed now".into());
+        let late = epoch(now).abs_diff(is.at) > u64::from(WINDOW);
+        if !may || !can_knock(is.address) || late {
+            let because = if late {
+                Because::Late
+            } else {
+                Because::Address
+            };
+            return Err((because, "not allowed now".into()));
         }
         // Before it is spent in vain.
         if self.journal.catch_up().is_err() {
-            return Err(NO_JOURNAL.into());
+            return Err((Because::Unwritten, NO_JOURNAL.into()));
         }
         // Before an allowance is used in vain, by whoever sends again what he has caught.
         self.spent.judge(key, &is.proof, is.at).map_err(said)?;
         if !self.doors.allow_key(place, now) {
-            return Err("its allowance is used up".into());
+            return Err((Because::Allowance, "its allowance is used up".into()));
         }
         self.spent.spend(key, is.proof, is.at).map_err(said)
     }

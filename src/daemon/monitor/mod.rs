@@ -2,6 +2,8 @@
 //! that the listener says beyond what the configuration allows.
 
 mod answers;
+mod counts;
+mod figures;
 mod grants;
 mod hearing;
 mod idle;
@@ -26,6 +28,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::addresses::{Interfaces, Watcher};
 use super::clock::{self, Alarm};
 use super::doors::{Doors, FormerLists};
+use super::fire::Lookout;
 use super::knockd_as;
 use super::log::{About, Level, Log};
 use super::recovery::openings;
@@ -38,6 +41,8 @@ use crate::firewall::{Backends, Firewall, Opening, Upkeep};
 use crate::journal::Journal;
 use crate::lease::{Leases, Why};
 use crate::time::Time;
+use counts::Counts;
+use figures::Driving;
 use idle::Idle;
 use recent::{Proofs, Recent};
 use signals::Signals;
@@ -121,8 +126,9 @@ struct Monitor {
     signals: Signals,
     alarm: Alarm,
     uphold_at: Time,
-    granted: HashMap<String, u64>,
-    refused: u64,
+    counts: Counts,
+    lookout: Lookout,
+    drive: Driving,
     since: Timestamp,
     /// Held, so that there is one daemon a state directory.
     _lock: Lock,
@@ -154,6 +160,7 @@ impl Monitor {
             self.end_leases(now);
             self.watch_trials(now);
             self.take_done();
+            self.look_out(now);
             self.log.tell_withheld(now);
             if self.uphold_at <= now {
                 self.uphold(now);
@@ -238,6 +245,7 @@ impl Monitor {
             }
             Err(e) => self.say_once("firewall", &format!("firewall: {e}")),
         }
+        self.heed_drive(now);
     }
 
     pub(super) fn say_upkeep(&mut self, upkeep: &Upkeep) {

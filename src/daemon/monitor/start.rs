@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nix::unistd::{Uid, User, daemon};
 
+use super::counts::Counts;
+use super::figures::Driving;
 use super::idle::Idle;
 use super::keys::open_spent;
 use super::recent::{Proofs, Recent};
@@ -21,6 +23,7 @@ use crate::daemon::clock::{self, Alarm};
 use crate::daemon::doors::Doors;
 use crate::daemon::dumps;
 use crate::daemon::files::{self, Believed, Distrust, empty_directory};
+use crate::daemon::fire::Lookout;
 use crate::daemon::log::{Level, Log};
 use crate::daemon::recovery::{self, RUN_LIMIT, TakenUp, openings};
 use crate::daemon::sandbox;
@@ -335,8 +338,9 @@ impl Monitor {
             signals,
             alarm: Alarm::new().map_err(os("timer"))?,
             uphold_at: now + UPHOLD_EVERY,
-            granted: HashMap::new(),
-            refused: 0,
+            counts: Counts::default(),
+            lookout: Lookout::new(now),
+            drive: Driving::default(),
             since: Timestamp::now(),
             _lock: lock,
             pidfile: None,
@@ -431,6 +435,7 @@ impl Monitor {
         self.firewall.apply(&orders);
         self.run_orphans(orphans);
         self.take_done();
+        self.heed_drive(now);
         Ok(())
     }
 
