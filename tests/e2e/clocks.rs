@@ -55,7 +55,8 @@ impl Clocks {
         self.write();
     }
 
-    fn suspend(&mut self, seconds: i64) {
+    /// The system sleeps, for so many seconds.
+    pub fn suspend(&mut self, seconds: i64) {
         self.suspended += seconds;
         self.write();
     }

@@ -136,6 +136,10 @@ fn the_output_of_a_command_that_fails_is_in_the_log() {
     assert!(line.contains("wake") && line.contains('3'), "{line}");
     let lease = daemon.leases().pop().unwrap();
     assert!(!lease.in_force && lease.failure.unwrap().contains("no such thing"));
+    let status = daemon.status().unwrap();
+    assert_eq!(status["openings"]["failed"], 1, "{status}");
+    assert_eq!(status["openings"]["in_force"], 0, "{status}");
+    assert_eq!(status["doors"][0]["failed"], 1, "{status}");
 }
 
 /// knockd's fault 9.

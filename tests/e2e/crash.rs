@@ -96,7 +96,9 @@ fn leases_go_on_after_the_listener_is_killed() {
     until("there is another", || {
         two.daemon.listens() && two.daemon.listener() != before
     });
-    assert_eq!(two.daemon.status().unwrap()["restarts"], 1);
+    let status = two.daemon.status().unwrap();
+    assert_eq!(status["restarts"], 1);
+    assert_eq!(status["last_restart"]["why"], "killed by SIGKILL");
     two.stand(true);
     // It hears.
     let third = &net.clients[2];

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+use crate::clocks::Clocks;
 use crate::harness::raw::{SYN, Sender, tcp};
 use crate::harness::{Daemon, Host, Net, until};
 use crate::{STEPS, ssh};
@@ -114,4 +115,52 @@ fn forged_steps_of_all_kinds_do_not_keep_a_knock_out() {
             0,
         )
     });
+}
+
+/// At a glance while it goes on, and in the log the next morning.
+#[test]
+fn that_we_are_under_fire_is_told_and_that_it_is_over() {
+    let net = Net::new(1);
+    let mut daemon = Daemon::prepare(&net.server, &[ssh("1h")]);
+    let mut clocks = Clocks::of(&mut daemon);
+    daemon.run();
+    let shown = || daemon.ctl(&["status"]).stdout;
+    let fire = || daemon.status().unwrap()["fire"].clone();
+    assert!(shown().starts_with("version: "), "{}", shown());
+    assert!(fire().is_null());
+    let to = IpAddr::from(net.server.v4);
+    let stop = AtomicBool::new(false);
+    let packet = |n| tcp(stranger(n), to, 7143, SYN, 0);
+    thread::scope(|scope| {
+        let flooding = scope.spawn(|| flood(net.client(), to, &stop, packet));
+        until("it is seen", || shown().starts_with("under fire since "));
+        println!("{}", shown());
+        assert!(fire()["until"].is_null());
+        daemon.wait_log(" packets a second pass the filter");
+        stop.store(true, Ordering::Relaxed);
+        let sent = flooding.join().unwrap();
+        let seen = || daemon.status().unwrap()["packets"].as_u64().unwrap();
+        until("all of it is counted", || seen() >= sent);
+    });
+    // Over a minute without waiting for it.
+    clocks.suspend(100);
+    until("it is over", || fire()["until"].is_string());
+    daemon.wait_log("quiet again: under fire from ");
+    println!("{}", shown());
+    let fire = fire();
+    let (passed, peak) = (&fire["passed"], &fire["peak"]);
+    assert!(peak.as_u64() >= Some(1000), "{fire}");
+    assert!(passed.as_u64() >= Some(10_000), "{fire}");
+    assert!(
+        shown().starts_with("quiet: under fire from "),
+        "{}",
+        shown()
+    );
+    let status = daemon.status().unwrap();
+    assert_eq!(status["ten_seconds"]["passed"], 0, "{status}");
+    assert_eq!(status["minute"]["passed"], 0, "{status}");
+    let log = daemon.log();
+    for (words, times) in [("posternd: under fire: ", 1), ("quiet again", 1)] {
+        assert_eq!(log.matches(words).count(), times, "{words}: {log}");
+    }
 }

@@ -65,6 +65,7 @@ fn at_max_leases_the_one_nearest_its_end_gives_way() {
     assert!(b.connect(server, 22).is_silence());
     session.echo();
     daemon.wait_log(&format!("ssh: closed for {}: gave way", b.v4));
+    assert_eq!(daemon.status().unwrap()["doors"][0]["gave_way"], 1);
 }
 
 #[test]
