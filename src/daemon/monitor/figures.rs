@@ -7,7 +7,7 @@ use crate::daemon::control::FireView;
 use crate::daemon::fire::{Fire, SHORT, Spell, Tally, Word, under_fire};
 use crate::daemon::log::Level;
 use crate::daemon::voice::Line;
-use crate::firewall::Firewall;
+use crate::firewall::{Driven, Firewall};
 use crate::time::Time;
 
 /// What has been said of how the packet filter is driven.
@@ -18,23 +18,20 @@ impl Driving {
     /// What is to be said of it: that the command is used where it should not be, and that it is
     /// not any more.
     fn heed(&mut self, firewall: &dyn Firewall, now: Time) -> Option<Line> {
-        let driven = firewall.driven();
-        let why = driven.as_ref().and_then(|driven| driven.why.as_ref());
-        let (level, text) = match why {
-            Some(why) => {
-                if !self.0.goes_on(now) {
-                    return None;
-                }
+        let (level, text) = match firewall.driven() {
+            Some(Driven {
+                by: Drive::Command,
+                why: Some(why),
+            }) => {
                 let text = format!("firewall: openings go through the command: {why}");
-                (Level::Warning, text)
+                (self.0.goes_on(now).then_some(Level::Warning)?, text)
             }
-            None => {
-                // As the configuration has it, if not in-process.
-                if !self.0.is_over() || driven?.by != Drive::InProcess {
-                    return None;
-                }
-                let text = "firewall: openings are made in-process again";
-                (Level::Notice, text.to_owned())
+            driven => {
+                let is_over = self.0.is_over();
+                // By the command, if the configuration has it so.
+                let in_process = driven.is_some_and(|driven| driven.by == Drive::InProcess);
+                let text = "firewall: openings are made in-process again".to_owned();
+                ((is_over && in_process).then_some(Level::Notice)?, text)
             }
         };
         Some(Line { level, text })
@@ -111,7 +108,7 @@ fn view(fire: &Fire) -> FireView {
 mod tests {
     use super::*;
     use crate::config::Door;
-    use crate::firewall::{Done, Driven, Failure, Opening, Order, Upkeep};
+    use crate::firewall::{Done, Failure, Opening, Order, Upkeep};
     use std::time::Duration;
 
     /// A packet filter that says this of how it is driven, and does nothing.
@@ -163,6 +160,7 @@ mod tests {
         let in_process = by(Drive::InProcess, None);
         let refused = by(Drive::Command, Some("netlink: EPERM"));
         let configured = by(Drive::Command, None);
+        let in_part = by(Drive::InProcess, Some("rules are left to ipfw(8): ssh"));
         let mut driving = Driving::default();
         let mut heed = |double: &Double, seconds: u64| {
             let line = driving.heed(double, Time(seconds * 1_000_000))?;
@@ -180,6 +178,7 @@ mod tests {
             (&none, None),
             (&in_process, None),
             (&configured, None),
+            (&in_part, None),
             (&refused, command()),
             (&refused, None),
             (&in_process, again()),
