@@ -360,14 +360,15 @@ impl Trials {
         changed
     }
 
-    /// The TCP ports whose guards are on trial.
+    /// The TCP ports whose sessions are to be looked at: those with guards, as long as one is on
+    /// trial.
     pub fn ports(&self, config: &Config) -> Vec<u16> {
-        let guards = guards(config).into_iter();
-        let ports: BTreeSet<u16> = guards
-            .filter(|(key, (port, _))| self.is_on_trial(key) && port.protocol == Protocol::Tcp)
-            .map(|(_, (port, _))| port.number)
-            .collect();
-        Vec::from_iter(ports)
+        if self.next_end().is_none() {
+            return Vec::new();
+        }
+        let guarded = crate::config::guarded(&config.doors).into_iter();
+        let tcp = guarded.filter(|port| port.protocol == Protocol::Tcp);
+        tcp.map(|port| port.number).collect()
     }
 
     fn is_on_trial(&self, key: &Key) -> bool {
@@ -389,29 +390,40 @@ impl Trials {
         sessions: &[Session],
         leases: &Leases,
     ) -> Vec<(Key, IpAddr)> {
-        self.known.retain(|session| sessions.contains(session));
+        let all = BTreeSet::from_iter(sessions);
+        self.known.retain(|session| all.contains(session));
+        let leased = |port: Port, address: IpAddr| {
+            let places = (0..=u16::MAX).zip(&config.doors);
+            let mut opening =
+                places.filter(|(_, door)| opens(door).is_some_and(|o| o.ports.contains(&port)));
+            opening.any(|(place, _)| leases.of(place, address).is_some())
+        };
+        // Most often there are none, and then no guard is looked at.
+        let through_leases = sessions.iter().filter(|session| {
+            let address = session.remote.ip();
+            let port = Port {
+                number: session.local.port(),
+                protocol: Protocol::Tcp,
+            };
+            !self.known.contains(session)
+                && !config.always.iter().any(|n| n.contains(address))
+                && leased(port, address)
+        });
+        let through_leases: Vec<&Session> = through_leases.collect();
         let mut proven = Vec::new();
+        if through_leases.is_empty() {
+            return proven;
+        }
         for (key, (port, to)) in guards(config) {
             if !self.is_on_trial(&key) || port.protocol != Protocol::Tcp {
                 continue;
             }
-            let leased = |address: IpAddr| {
-                let places = (0..=u16::MAX).zip(&config.doors);
-                let mut opening =
-                    places.filter(|(_, door)| opens(door).is_some_and(|o| o.ports.contains(&port)));
-                opening.any(|(place, _)| leases.of(place, address).is_some())
-            };
-            let by = sessions.iter().find(|session| {
-                let address = session.remote.ip();
+            let by = through_leases.iter().find(|session| {
                 let here = match to {
                     To::Network(network) => network.contains(session.local.ip()),
                     To::Me | To::Any => true,
                 };
-                session.local.port() == port.number
-                    && here
-                    && !self.known.contains(session)
-                    && !config.always.iter().any(|n| n.contains(address))
-                    && leased(address)
+                session.local.port() == port.number && here
             });
             if let Some(session) = by {
                 self.guards.insert(key.clone(), State::Confirmed);

@@ -28,6 +28,11 @@ impl Session {
         }
     }
 
+    /// Whether it is at one of these local ports, which are in order.
+    fn is_at(&self, ports: &[u16]) -> bool {
+        ports.binary_search(&self.local.port()).is_ok()
+    }
+
     /// Whether it never leaves this machine by its addresses.
     fn is_loopback(&self) -> bool {
         self.local.ip().is_loopback() || self.remote.ip().is_loopback()
@@ -40,7 +45,10 @@ pub fn established(ports: &[u16]) -> Result<Vec<Session>, Failure> {
     if ports.is_empty() {
         return Ok(Vec::new());
     }
-    let mut sessions = system::established(ports)?;
+    let mut ports = ports.to_vec();
+    ports.sort_unstable();
+    ports.dedup();
+    let mut sessions = system::established(&ports)?;
     sessions.retain(|session| !session.is_loopback());
     sessions.sort_unstable();
     sessions.dedup();
@@ -56,18 +64,26 @@ pub fn since(listed: &BTreeSet<Session>, ports: &[u16]) -> Result<Vec<Session>, 
 }
 
 #[cfg(target_os = "linux")]
+mod diag;
+
+#[cfg(target_os = "linux")]
 use linux as system;
 #[cfg(target_os = "freebsd")]
 use sockstat as system;
 
-/// `/proc/net/tcp` and `/proc/net/tcp6`: proc_pid_net(5), and the kernel's
-/// Documentation/networking/proc_net_tcp.rst.
+/// sock_diag(7), or `/proc/net/tcp` and `/proc/net/tcp6` of a kernel without it: proc_pid_net(5),
+/// and the kernel's Documentation/networking/proc_net_tcp.rst.
 #[cfg(any(target_os = "linux", test))]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // tests of its parser run everywhere
 mod linux {
     use std::fs::File;
     use std::io::{BufRead, BufReader};
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    #[cfg(target_os = "linux")]
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[cfg(target_os = "linux")]
+    use nix::errno::Errno;
 
     use super::{Failure, Session};
 
@@ -76,9 +92,27 @@ mod linux {
 
     /// ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING, as in the kernel's
     /// include/net/tcp_states.h.
-    const RUNNING: [u8; 6] = [0x01, 0x04, 0x05, 0x08, 0x09, 0x0b];
+    pub(super) const RUNNING: [u8; 6] = [0x01, 0x04, 0x05, 0x08, 0x09, 0x0b];
 
+    /// The sessions at these local ports, which are in order.
+    #[cfg(target_os = "linux")]
     pub fn established(ports: &[u16]) -> Result<Vec<Session>, Failure> {
+        /// Whether this kernel has none: it would look for a module at each question.
+        static LACKING: AtomicBool = AtomicBool::new(false);
+        if !LACKING.load(Ordering::Relaxed) {
+            match super::diag::established(ports) {
+                Ok(sessions) => return Ok(sessions),
+                Err(Errno::ENOENT | Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT) => {
+                    LACKING.store(true, Ordering::Relaxed);
+                }
+                Err(_) => {}
+            }
+        }
+        listed(ports)
+    }
+
+    /// The same from the files.
+    pub fn listed(ports: &[u16]) -> Result<Vec<Session>, Failure> {
         let mut sessions = Vec::new();
         for name in FILES {
             let failed = |error| Failure::Unexpected(format!("{name}: {error}"));
@@ -92,7 +126,7 @@ mod linux {
             };
             for line in BufReader::new(file).lines().skip(1) {
                 let line = line.map_err(failed)?;
-                sessions.extend(session(&line).filter(|s| ports.contains(&s.local.port())));
+                sessions.extend(session(&line).filter(|s| s.is_at(ports)));
             }
         }
         Ok(sessions)
@@ -146,6 +180,7 @@ mod sockstat {
     /// Fits some hundred thousand sockets.
     const MOST: usize = 32 << 20;
 
+    /// The sessions at these local ports, which are in order.
     #[cfg_attr(not(target_os = "freebsd"), allow(dead_code))]
     pub fn established(ports: &[u16]) -> Result<Vec<Session>, Failure> {
         let list = ports
@@ -167,9 +202,7 @@ mod sockstat {
         let text = String::from_utf8_lossy(&ended.stdout);
         let sessions = text.lines().filter_map(session);
         // -p matches either end's port.
-        Ok(sessions
-            .filter(|s| ports.contains(&s.local.port()))
-            .collect())
+        Ok(sessions.filter(|s| s.is_at(ports)).collect())
     }
 
     /// One line; `None` if it is no connected socket's. The command's name may hold anything,

@@ -38,7 +38,7 @@ impl Traffic {
         let later = looked + BEFORE;
         let mut any = false;
         let ends = leases.idle_doors().filter_map(|door| {
-            any |= leases.counts[usize::from(door)] > 0;
+            any = true;
             leases.first_end_after(door, later)
         });
         let next = ends.min().map(|end| end - BEFORE);
@@ -119,10 +119,12 @@ fn first() -> Network {
 }
 
 impl Leases {
-    /// The doors whose leases go by traffic.
+    /// The doors that have leases which go by traffic.
     fn idle_doors(&self) -> impl Iterator<Item = u16> + use<> {
-        let terms = (0..=u16::MAX).zip(&self.terms);
-        let idle = terms.filter(|(_, terms)| terms.idle.is_some() && terms.open_for.is_some());
+        let terms = (0..=u16::MAX).zip(self.terms.iter().zip(&self.counts));
+        let idle = terms.filter(|(_, (terms, leases))| {
+            **leases > 0 && terms.idle.is_some() && terms.open_for.is_some()
+        });
         let doors: Vec<u16> = idle.map(|(door, _)| door).collect();
         doors.into_iter()
     }

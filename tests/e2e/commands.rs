@@ -204,3 +204,31 @@ fn a_stop_command_owed_at_sigterm_is_run_by_the_next() {
     let stop = format!("{start}stop {}\n", net.client().v4);
     until("it has run", || daemon.read("ran") == stop);
 }
+
+/// What stands in the journal and in the log when a start command runs.
+#[test]
+fn the_journal_comes_first_and_the_log_last() {
+    let net = Net::new(1);
+    let mut daemon = Daemon::prepare(&net.server, &[]);
+    let journal = daemon.path("state").join("journal");
+    let (log, then) = (daemon.path("log"), daemon.path("then"));
+    let [journal, log, then] = [&journal, &log, &then].map(|path| path.display());
+    let look = format!("cat {journal} {log} > {then}.new; mv {then}.new {then}");
+    daemon.configure(&[Door::starts("wake", &look)
+        .with("stop_command = \"/bin/true\"")
+        .with("cmd_timeout = \"1h\"")
+        .to(&STEPS)]);
+    daemon.run();
+    let client = net.client();
+    client.knock(net.server.v4, &STEPS);
+    let open = format!("wake: open for {}", client.v4);
+    daemon.wait_log(&open);
+    let then = daemon.read("then");
+    assert!(then.contains("{\"open\":{\"door\":\"wake\""), "{then}");
+    assert!(!then.contains("{\"done\":{\"door\":\"wake\""), "{then}");
+    assert!(!then.contains(&open), "{then}");
+    let done = |text: &str| text.contains("{\"done\":{\"door\":\"wake\"");
+    until("the journal says that it is done", || {
+        done(&fs::read_to_string(daemon.path("state").join("journal")).unwrap())
+    });
+}

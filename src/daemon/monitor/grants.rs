@@ -145,7 +145,11 @@ impl Monitor {
             true => changes.to_vec(),
             false => self.without_journal(changes, now),
         };
-        if changes.iter().any(|c| matches!(c.act, Act::Open { .. })) {
+        let opens = |c: &Change| {
+            matches!(c.act, Act::Open { .. })
+                && self.doors.get(c.door).is_some_and(Door::opens_ports)
+        };
+        if changes.iter().any(opens) {
             self.look_before_opening();
         }
         // Packet filters count from when they are told, however long it took to get there.

@@ -160,14 +160,14 @@ impl Monitor {
     }
 
     fn look_at(&mut self, sessions: &[Session]) {
-        let mut trials = self.guards.trials.clone();
+        let trials = &mut self.guards.trials;
         let proven = trials.see(&self.doors.config, sessions, &self.leases);
         if proven.is_empty() {
-            self.guards.trials = trials;
             return;
         }
-        // Said in the log if it could not be written.
-        let _ = self.put_in_force(trials);
+        self.guards.unwritten = true;
+        // Said in the log if it could not be.
+        let _ = self.write_trials();
         for (key, who) in proven {
             let text = format!("guard {key}: confirmed by a connection of {who}");
             self.log.line(Level::Notice, &text);
@@ -184,13 +184,16 @@ impl Monitor {
             self.guards.look_at = now + LOOK_EVERY;
             self.look_at_sessions();
         }
-        let mut trials = self.guards.trials.clone();
-        let over = trials.end(now);
+        if now < end {
+            return;
+        }
+        let over = self.guards.trials.end(now);
         if over.is_empty() {
             return;
         }
-        // Said in the log if it could not be written.
-        let _ = self.put_in_force(trials);
+        self.guards.unwritten = true;
+        // Said in the log if it could not be.
+        let _ = self.write_trials();
         for key in &over {
             let text = format!(
                 "guard {key}: WITHDRAWN: its trial is over and nobody has come in through a lease; \
