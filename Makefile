@@ -34,6 +34,18 @@ demo:
 	$(CARGO) build --release --locked
 	@tests/demo.sh $(BUILT)
 
+# Ours, Debian's knockd and fwknopd, and tcpdump as the floor, side by side under real packets: as
+# root on Linux, some twenty minutes. Writes benches/RESULTS.md. Nothing else should run meanwhile.
+# BENCH: only that whose name has all these words; then nothing is written.
+bench:
+	@tests/setup.sh build bench
+	$(CARGO) bench --locked --features e2e --bench fire -- $(BENCH)
+
+# The same with less of everything, in three minutes.
+bench-quick:
+	@tests/setup.sh build bench
+	$(CARGO) bench --locked --features e2e --bench fire -- --quick $(BENCH)
+
 # Every test that can run here. The end-to-end tests need root, on Linux or FreeBSD.
 test:
 	@tests/setup.sh build test
@@ -140,6 +152,6 @@ crates:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build completions demo test lint freebsd windows test-windows fuzz install \
+.PHONY: all build completions demo bench bench-quick test lint freebsd windows test-windows fuzz install \
     install-base install-FreeBSD install-Linux install-completions install-docs install-examples install-knockd \
     install-knockd-FreeBSD install-knockd-Linux dist crates clean

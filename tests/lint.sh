@@ -47,5 +47,5 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 for make in make bmake; do
     command -v $make >/dev/null || continue
     echo "lint: $make -n, every target"
-    $make -n all build completions demo test lint freebsd windows test-windows fuzz install clean >/dev/null
+    $make -n all build completions demo bench bench-quick test lint freebsd windows test-windows fuzz install clean >/dev/null
 done
