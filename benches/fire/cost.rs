@@ -76,6 +76,14 @@ pub fn resident(processes: &[Pid]) -> u64 {
     processes.iter().map(|p| status(*p, "VmRSS")).sum()
 }
 
+/// KiB resident, those that it shares with others by its part (Pss of proc_pid_smaps(5)).
+pub fn proportional(process: Pid) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("Pss:"));
+    let number = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(0)
+}
+
 /// How often they have woken up, which is how often they have gone to sleep.
 pub fn wakeups(processes: &[Pid]) -> u64 {
     let each = processes.iter();

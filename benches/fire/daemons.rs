@@ -81,6 +81,8 @@ pub enum Opens {
     Nft,
     /// fwknopd's own: an iptables rule.
     Iptables,
+    /// Nothing, of ours: it is told in the log.
+    Nowhere,
 }
 
 /// Which doors and keys.
@@ -143,12 +145,15 @@ fn a_key(name: &'static str) -> Key {
 pub fn postern<'w>(wire: &'w Wire, marks: &Marks, variant: Variant, setup: Setup) -> Daemon<'w> {
     let mut daemon = Daemon::prepare(wire.server(), &[]);
     variant.apply(&mut daemon);
+    if setup.opens == Opens::Nowhere {
+        daemon.set("firewall", "\"memory\"");
+    }
     let doors: Vec<Door> = (0..setup.doors)
         .map(|n| {
             let name = leak(format!("d{n}"));
             let door = match setup.opens {
                 Opens::Mark => Door::starts(name, &format!("{} %IP%", marks.mark().display())),
-                Opens::Nft | Opens::Iptables => Door::opens(name, "22/tcp", "1h"),
+                _ => Door::opens(name, "22/tcp", "1h"),
             };
             let steps = sequence(n).map(|port| port.to_string());
             let door = door.to(&steps.each_ref().map(|step| step.as_str()));
@@ -239,9 +244,7 @@ pub fn knockd(wire: &Wire, marks: &Marks, setup: Setup) -> Theirs {
     let path = |name: &str| directory.path().join(name);
     let command = match setup.opens {
         Opens::Mark => format!("{} %IP%", marks.mark().display()),
-        Opens::Nft | Opens::Iptables => {
-            "/usr/sbin/nft add element inet base who { %IP% }".to_owned()
-        }
+        _ => "/usr/sbin/nft add element inet base who { %IP% }".to_owned(),
     };
     let mut text = format!("[options]\nLogFile = {}\n", path("log").display());
     for n in 0..setup.doors {
@@ -273,7 +276,7 @@ pub fn fwknopd(wire: &Wire, marks: &Marks, setup: Setup) -> Theirs {
         "PCAP_INTF eth0;\nENABLE_PCAP_PROMISC N;\n".into(),
     );
     let opens = match setup.opens {
-        Opens::Iptables => String::new(),
+        Opens::Iptables | Opens::Nowhere => String::new(),
         Opens::Mark | Opens::Nft => {
             let script = match setup.opens {
                 Opens::Mark => marks.mark(),

@@ -52,7 +52,12 @@ pub struct Success {
     pub rate: Option<u32>,
     pub real: f64,
     pub knocks: usize,
+    /// Those that opened; of tcpdump, that were heard whole.
     pub opened: usize,
+    /// From the last step to opened.
+    pub median: Option<Duration>,
+    /// Packets that the kernel dropped for want of room, in percent of those sent.
+    pub dropped: Option<f64>,
     pub ours: bool,
     /// Those of the knocks that reached tcpdump whole, at the same rate.
     pub floor: bool,
@@ -71,6 +76,7 @@ pub struct Memory {
     pub idle_kib: u64,
     pub flooded_kib: Option<u64>,
     pub idle: Duration,
-    pub wakeups: u64,
+    /// Tenths of a second in which listener and monitor woke up.
+    pub moments: [u64; 2],
     pub lines_a_second: Option<f64>,
 }

@@ -110,6 +110,14 @@ impl Running<'_> {
         }
     }
 
+    /// Packets that the kernel dropped for want of room, where that is told.
+    pub fn dropped(&self) -> Option<u64> {
+        match self {
+            Running::Ours(daemon) => daemon.status()?["dropped"].as_u64(),
+            Running::Theirs(_) | Running::Floor(_) => None,
+        }
+    }
+
     /// Its end; of tcpdump, what it has to say.
     pub fn stop(self) -> Dumped {
         match self {

@@ -1,7 +1,7 @@
 //! Under fire: knocks and floods in real packets, in network namespaces of its own, at ours, at
 //! Debian's knockd and fwknopd, and at tcpdump as the floor. `make bench`, `make bench-quick`;
-//! `cargo bench --features e2e --bench fire -- [--quick] [WORD ...]` measures only that whose
-//! name has all these words, and writes nothing.
+//! `cargo bench --features e2e --bench fire -- [--quick] [--appendix TITLE=FILE] [WORD ...]`
+//! measures only that whose name has all these words, and then writes nothing.
 #![cfg(target_os = "linux")]
 
 #[path = "../../tests/e2e/harness/mod.rs"]
@@ -20,6 +20,7 @@ mod marks;
 mod memory;
 mod opened;
 mod report;
+mod rules;
 mod sender;
 mod successes;
 mod table;
@@ -73,6 +74,18 @@ fn main() -> ExitCode {
     words.retain(|word| word != "--bench");
     let quick = words.iter().any(|word| word == "--quick");
     words.retain(|word| word != "--quick");
+    let mut appendices = Vec::new();
+    while let Some(at) = words.iter().position(|word| word == "--appendix") {
+        words.remove(at);
+        let argument = (at < words.len()).then(|| words.remove(at));
+        match report::appendix(&argument.unwrap_or_default()) {
+            Ok(appendix) => appendices.push(appendix),
+            Err(error) => {
+                eprintln!("bench: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
     let mut bench = Bench {
         quick,
         start: Instant::now(),
@@ -82,7 +95,10 @@ fn main() -> ExitCode {
             quick,
             machine: machine(),
             date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
-            ..Report::default()
+            tables: Vec::new(),
+            plots: Vec::new(),
+            goals: Vec::new(),
+            appendices,
         },
         words,
     };
@@ -97,12 +113,13 @@ fn main() -> ExitCode {
             .then(|| memory::Idle::start(&wire, &marks));
         opened::run(&mut bench);
         costs::run(&mut bench);
+        rules::run(&mut bench);
         successes::run(&mut bench);
         memory::run(&mut bench, idle);
     }
     bench.report.tables.push(sizes());
     bench.report.goals = goals::judge(&bench.figures);
-    bench.report.print(&mut std::io::stdout().lock());
+    let _ = bench.report.print(&mut std::io::stdout().lock());
     println!("took {:.0} s", bench.start.elapsed().as_secs_f64());
     if bench.words.is_empty()
         && let Err(error) = bench.report.write(Path::new(env!("CARGO_MANIFEST_DIR")))

@@ -1,9 +1,13 @@
 //! Memory, wake-ups and log lines.
 
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::cost::{resident, wakeups};
+use nix::unistd::Pid;
+
+use crate::cost::{proportional, resident, wakeups};
 use crate::daemons::{self, DEFAULT};
 use crate::figures::Memory;
 use crate::flood::Attack;
@@ -14,33 +18,65 @@ use crate::sender::{Plan, Sender};
 use crate::wire::Wire;
 use crate::{Bench, table};
 
+/// How often it is looked whether a process has woken up. Looking does not wake it.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// A daemon to which nothing happens, while everything else is measured.
 pub struct Idle<'w> {
-    daemon: Daemon<'w>,
+    _daemon: Daemon<'w>,
+    pids: [Pid; 2],
     since: Instant,
-    wakeups: [u64; 2],
+    stop: Arc<AtomicBool>,
+    watching: JoinHandle<Woken>,
+}
+
+/// How often listener and monitor have woken up.
+#[derive(Clone, Copy, Default)]
+struct Woken {
+    /// Times that they went to sleep again.
+    times: [u64; 2],
+    /// Looks since the one before which they had done so.
+    moments: [u64; 2],
 }
 
 impl<'w> Idle<'w> {
     /// Starts it, and begins to count when it has come to rest.
     pub fn start(wire: &'w Wire, marks: &Marks) -> Idle<'w> {
         let daemon = daemons::postern(wire, marks, DEFAULT, Attack::First.setup());
-        let mut idle = Idle {
-            daemon,
-            since: Instant::now(),
-            wakeups: [0; 2],
-        };
+        let pids = [daemon.listener(), daemon.monitor()];
+        // What was asked of it so far is done.
         thread::sleep(Duration::from_secs(1));
-        (idle.since, idle.wakeups) = (Instant::now(), idle.count());
-        idle
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        Idle {
+            _daemon: daemon,
+            pids,
+            since: Instant::now(),
+            stop,
+            watching: thread::spawn(move || watch(pids, &told)),
+        }
     }
 
-    fn count(&self) -> [u64; 2] {
-        // The listener is asked for by posternctl, which wakes the monitor: before it counts.
-        let listener = self.daemon.listener();
-        thread::sleep(Duration::from_millis(200));
-        [wakeups(&[listener]), wakeups(&[self.daemon.monitor()])]
+    fn end(self) -> (Duration, Woken) {
+        let lasted = self.since.elapsed();
+        self.stop.store(true, Ordering::Relaxed);
+        (lasted, self.watching.join().expect("it is watched"))
     }
+}
+
+fn watch(pids: [Pid; 2], stop: &AtomicBool) -> Woken {
+    let mut woken = Woken::default();
+    let mut before = pids.map(|pid| wakeups(&[pid]));
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(LOOK);
+        let now = pids.map(|pid| wakeups(&[pid]));
+        for n in 0..2 {
+            woken.times[n] += now[n] - before[n];
+            woken.moments[n] += u64::from(now[n] > before[n]);
+        }
+        before = now;
+    }
+    woken
 }
 
 /// Measures, and puts the table into the report. Idle time is made up to a minute in full runs.
@@ -53,21 +89,28 @@ pub fn run(bench: &mut Bench, idle: Option<Idle>) {
     if let Some(idle) = idle {
         let least = Duration::from_secs(if bench.quick { 20 } else { 60 });
         thread::sleep(least.saturating_sub(idle.since.elapsed()));
-        let lasted = idle.since.elapsed();
-        let kib = [idle.daemon.listener(), idle.daemon.monitor()].map(|pid| resident(&[pid]));
-        let now = idle.count();
-        // Asked for the listener's number, the monitor woke for that: once for the question,
-        // once for who asked to go.
-        let woken = [now[0] - idle.wakeups[0], now[1] - idle.wakeups[1]];
-        let a_minute = |n: u64| format!("{:.1}", n as f64 * 60.0 / lasted.as_secs_f64());
-        row("resident, idle", mib(kib[0]), mib(kib[1]));
-        let what = format!("wake-ups a minute, idle for {} s", lasted.as_secs());
-        row(&what, a_minute(woken[0]), a_minute(woken[1]));
+        let kib = idle.pids.map(|pid| resident(&[pid]));
+        let own = idle.pids.map(proportional);
+        let (lasted, woken) = idle.end();
+        let seconds = lasted.as_secs();
+        let each = |numbers: [u64; 2]| numbers.map(|n| n.to_string());
+        let mut row = |what: &str, [listener, monitor]: [String; 2]| row(what, listener, monitor);
+        row("resident, idle", kib.map(mib));
+        row("of it its own, shared pages by halves", own.map(mib));
+        row(
+            &format!("moments awake in {seconds} s, idle"),
+            each(woken.moments),
+        );
+        row(
+            &format!("times it went to sleep in {seconds} s, idle"),
+            each(woken.times),
+        );
         memory.idle_kib = kib.iter().sum();
         memory.idle = lasted;
-        memory.wakeups = woken.iter().sum();
+        memory.moments = woken.moments;
         bench.say(&format!(
-            "idle: {kib:?} KiB, {woken:?} wake-ups in {lasted:.0?}"
+            "idle: {kib:?} KiB, {:?} moments awake in {seconds} s",
+            woken.moments
         ));
     }
     if bench.wants("memory: a million sources") {
@@ -77,8 +120,9 @@ pub fn run(bench: &mut Bench, idle: Option<Idle>) {
         bench.figures.memory = Some(memory);
         bench.report.tables.push(Table {
             title: "Memory, wake-ups, log".into(),
-            how: "Resident sets of both processes (VmRSS), their voluntary context switches \
-                  while nothing happens, and the lines that the log has grown by under a flood \
+            how: "Resident sets of both processes (VmRSS; Pss beside it). While nothing happens: \
+                  tenths of a second in which they woke up, and their voluntary context \
+                  switches, of which one wake-up can be several. And the lines that the log has grown by under a flood \
                   of connection requests to the first port from 1,000,000 sources in turn. What \
                   the listener maps of the kernel's buffer is in its resident set."
                 .into(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::daemons::{DEFAULT, STEPS, sequence};
 use crate::figures::Success;
-use crate::flood::{Attack, Who};
+use crate::flood::{Attack, Running, Who};
 use crate::marks::Marks;
 use crate::report::{Plot, Table};
 use crate::sender::{Plan, Sender};
@@ -82,64 +82,72 @@ fn knocks(bench: &Bench, who: Who, attack: Attack, rate: Option<u32>) -> Success
     let knocks = if bench.quick { 40 } else { 100 };
     // The flood has settled by then.
     let first = Duration::from_millis(if bench.quick { 700 } else { 2000 });
-    let mut frames: Vec<(Duration, Vec<u8>)> = Vec::new();
+    let steps = if attack == Attack::Spa { 1 } else { STEPS };
+    let mut frames: Vec<(Duration, usize, Vec<u8>)> = Vec::new();
     for n in 0..knocks {
         let begin = first + APART * n as u32;
         let from = knocker(n);
         if attack == Attack::Spa {
-            frames.push((begin, wire.single_packet(from)));
+            frames.push((begin, n, wire.single_packet(from)));
             continue;
         }
         for (at, port) in (0..).zip(sequence(0)) {
-            frames.push((
-                begin + KNOCK * at / (STEPS as u32 - 1),
-                wire.syn(from, port),
-            ));
+            let at = begin + KNOCK * at / (STEPS as u32 - 1);
+            frames.push((at, n, wire.syn(from, port)));
         }
     }
-    frames.sort_by_key(|(at, _)| *at);
+    frames.sort_by_key(|(at, n, _)| (*at, *n));
     let end = frames.last().expect("somebody knocks").0;
+    let whose: Vec<usize> = frames.iter().map(|(_, n, _)| *n).collect();
     let sent = sender.run(&Plan {
         flood: Some(attack.forger(&wire, SOURCES)),
         rate,
-        knocks: frames,
+        knocks: frames
+            .into_iter()
+            .map(|(at, _, frame)| (at, frame))
+            .collect(),
         // The flood goes on while the last knocks are waited for.
         lasts: end + Duration::from_millis(500),
     });
-    let steps = if attack == Attack::Spa { 1 } else { STEPS };
-    let opened = if let Who::Tcpdump { .. } = who {
-        let heard = running.stop().heard;
-        let whole = |n: &usize| heard.get(&knocker(*n)).is_some_and(|h| h.len() >= steps);
-        (0..knocks).filter(whole).count()
-    } else {
-        let last = sent.start + end;
-        let until = last + LIMIT;
-        // The last step of each.
-        let ends = |n: usize| {
-            let begin = first + APART * n as u32;
-            let lasts = if attack == Attack::Spa {
-                Duration::ZERO
-            } else {
-                KNOCK
+    // The last step of each.
+    let mut ends = vec![sent.start; knocks];
+    for (n, at) in whose.into_iter().zip(&sent.knocks) {
+        ends[n] = *at;
+    }
+    let until = sent.start + end + LIMIT;
+    let times = (0..knocks).filter_map(|n| {
+        let patience = until.saturating_duration_since(Instant::now());
+        let opened = marks.wait(knocker(n), patience)?;
+        Some(opened.saturating_duration_since(ends[n])).filter(|time| *time <= LIMIT)
+    });
+    let (mut times, dropped, whole) = match &running {
+        Running::Floor(_) => {
+            let dumped = running.stop();
+            let whole = |n: &usize| {
+                let heard = dumped.heard.get(&knocker(*n));
+                heard.is_some_and(|heard| heard.len() >= steps)
             };
-            sent.start + begin + lasts
-        };
-        let opened = (0..knocks).filter(|n| {
-            let patience = until.saturating_duration_since(Instant::now());
-            let opened = marks.wait(knocker(*n), patience);
-            opened.is_some_and(|at| at.saturating_duration_since(ends(*n)) <= LIMIT)
-        });
-        let opened = opened.count();
-        running.stop();
-        opened
+            let whole = (0..knocks).filter(whole).count();
+            (Vec::new(), Some(dumped.dropped), whole)
+        }
+        _ => {
+            let times: Vec<Duration> = times.collect();
+            let whole = times.len();
+            let dropped = running.dropped();
+            running.stop();
+            (times, dropped, whole)
+        }
     };
+    times.sort_unstable();
     Success {
         who: who.name().into(),
         attack: attack.name(),
         rate,
         real: sent.rate(),
         knocks,
-        opened,
+        opened: whole,
+        median: times.get(times.len() / 2).copied(),
+        dropped: dropped.map(|d| 100.0 * d as f64 / sent.flood.max(1) as f64),
         ours: who.is_ours(),
         floor: matches!(who, Who::Tcpdump { .. }),
     }
@@ -154,17 +162,27 @@ fn shown(all: &[Success]) -> Table {
             all.iter()
                 .filter(move |s| (s.attack, s.rate) == (attack, rate))
         };
-        let of = |found: Option<&Success>| match found {
-            Some(s) => format!("{:.0} % at {}/s", s.percent(), table::thousands(s.real)),
-            None => "-".into(),
+        let share = |s: Option<&Success>| s.map_or("-".into(), |s| format!("{:.0} %", s.percent()));
+        let dropped = |s: Option<&Success>| {
+            let dropped = s.and_then(|s| s.dropped);
+            dropped.map_or("-".into(), |d| format!("{d:.1} %"))
         };
+        let ours = here().find(|s| s.ours);
+        let floor = here().find(|s| s.floor);
+        let theirs = here().find(|s| !s.ours && !s.floor);
+        let real =
+            [ours, floor, theirs].map(|s| s.map_or("-".into(), |s| table::thousands(s.real)));
         rows.push(vec![
             attack.into(),
             table::rate(rate),
-            of(here().find(|s| s.ours)),
-            of(here().find(|s| s.floor)),
-            of(here().find(|s| s.who == "knockd")),
-            of(here().find(|s| s.who == "fwknopd")),
+            share(ours),
+            table::time(ours.and_then(|s| s.median)),
+            dropped(ours),
+            share(floor),
+            dropped(floor),
+            theirs.map_or("-".into(), |s| s.who.clone()),
+            share(theirs),
+            real.join(" / "),
         ]);
     }
     Table {
@@ -173,10 +191,12 @@ fn shown(all: &[Success]) -> Table {
             "Knocks of 4 connection requests over 300 ms, or of one single packet, each from an \
              address of its own, a new one every {} ms, while packets from {} forged sources come \
              in. One thread on a processor of its own sends both, so that the knocks are on time; \
-             the rate that it reached really stands beside each figure. A knock counts if the \
-             packet filter announces its element within 2 s of its last step. Of tcpdump, which \
-             writes what it hears into a file in memory by the same kernel filter, with the same \
-             rules in nftables: the knocks all of whose packets it has caught.",
+             the rates that it reached really (against postern, tcpdump, the other) stand last. \
+             A knock counts if the packet filter announces its element within 2 s of its last \
+             step; the median is of the time between. Of tcpdump, which writes what it hears \
+             into a file in memory by the same kernel filter, with the same rules in nftables: \
+             the knocks all of whose packets it has caught. Dropped: packets that the kernel had \
+             no room for in the buffer, of those sent.",
             APART.as_millis(),
             table::thousands(SOURCES as f64)
         ),
@@ -184,9 +204,13 @@ fn shown(all: &[Success]) -> Table {
             "attack on",
             "rate",
             "postern",
+            "median",
+            "dropped",
             "tcpdump",
-            "knockd",
-            "fwknopd",
+            "dropped",
+            "other",
+            "gets in",
+            "really sent a second",
         ]
         .map(String::from)
         .to_vec(),
