@@ -1,6 +1,8 @@
 //! Who is under test: ours, Debian's knockd and fwknopd, and tcpdump as the floor.
 
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -312,7 +314,8 @@ pub fn fwknopd(wire: &Wire, marks: &Marks, setup: Setup) -> Theirs {
 /// ours leaves standing.
 pub struct Floor {
     all: Vec<Theirs>,
-    kept: Option<TempDir>,
+    /// The files that they write, which have no name any more.
+    kept: Vec<fs::File>,
 }
 
 /// What tcpdump says when it ends.
@@ -336,12 +339,12 @@ impl Floor {
         // Its table stands when it is dead.
         ours.kill();
         drop(ours);
-        let kept = keep.then(|| tempfile::tempdir_in("/dev/shm").unwrap());
-        let all = programs.iter().enumerate().map(|(n, program)| {
-            let file = match &kept {
-                Some(directory) => directory.path().join(format!("{n}.pcap")),
-                None => "/dev/null".into(),
-            };
+        let mut kept = Vec::new();
+        let all = programs.iter().map(|program| {
+            // In memory.
+            let room = keep.then(|| tempfile::tempdir_in("/dev/shm").unwrap());
+            let path = room.as_ref().map(|room| room.path().join("pcap"));
+            let file = path.as_deref().unwrap_or(Path::new("/dev/null"));
             let file = file.display().to_string();
             let directory = tempfile::tempdir().unwrap();
             #[rustfmt::skip]
@@ -349,6 +352,7 @@ impl Floor {
             let dump = Theirs::start(wire, directory, &line);
             until("tcpdump listens", || dump.said().contains("listening on"));
             filter::attach(dump.pid(), program);
+            kept.extend(path.map(|path| fs::File::open(path).unwrap()));
             dump
         });
         let all = all.collect();
@@ -370,16 +374,16 @@ impl Floor {
             let dropped = line.and_then(|l| l.split(' ').next()?.parse::<u64>().ok());
             dumped.dropped += dropped.unwrap_or(0);
         }
-        for n in 0..self.kept.as_ref().map_or(0, |_| self.all.len()) {
-            let directory = self.kept.as_ref().expect("kept").path();
-            read(&directory.join(format!("{n}.pcap")), &mut dumped.heard);
+        for file in &self.kept {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            read(Path::new(&path), &mut dumped.heard);
         }
         dumped
     }
 }
 
 /// The ports that those who knock hit in a capture file.
-fn read(file: &std::path::Path, heard: &mut Heard) {
+fn read(file: &Path, heard: &mut Heard) {
     use postern::packet::{What, parse};
     let mut file = postern::capture::File::open(file).expect("tcpdump's file");
     let link = file.link();

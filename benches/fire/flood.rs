@@ -31,6 +31,15 @@ impl Attack {
         }
     }
 
+    /// For people, in a sentence.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Attack::First => "first port of a sequence",
+            Attack::All => "ports of a sequence",
+            Attack::Spa => "port of single packets",
+        }
+    }
+
     /// The flood, from so many forged sources.
     pub fn forger(self, wire: &Wire, sources: u64) -> Forger {
         let ports = sequence(0);

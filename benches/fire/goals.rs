@@ -74,22 +74,32 @@ fn opened(figures: &Figures, goals: &mut Vec<Goal>) {
 
 fn costs(figures: &Figures, goals: &mut Vec<Goal>) {
     let ratio = |cost: &Cost| Some(cost.each / cost.floor.filter(|floor| *floor > 0.0)?);
-    let of_sequences = || figures.costs.iter().filter(|c| !c.what.starts_with("SPA"));
-    let worst = of_sequences().filter_map(|c| Some((ratio(c)?, c)));
-    if let Some((worst, cost)) = worst.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        let measured = format!(
-            "{worst:.1} times at worst ({} at {}: {} against {})",
-            cost.what,
-            table::rate(Some(cost.rate)),
-            table::micros(cost.each),
-            table::micros(cost.floor.unwrap_or(0.0)),
-        );
-        goals.push(goal(
-            "processor time for a flood packet",
-            "at most 1.5 times tcpdump's",
-            measured,
-            worst <= 1.5,
-        ));
+    for (spa, what) in [
+        (false, "processor time for a packet of a flood"),
+        (true, "processor time for a forged single packet"),
+    ] {
+        let here = figures
+            .costs
+            .iter()
+            .filter(|c| c.what.starts_with("SPA") == spa);
+        // Without a key nothing of it comes through the filter.
+        let here = here.filter(|c| c.what != "SPA, 0 keys");
+        let worst = here.filter_map(|c| Some((ratio(c)?, c)));
+        if let Some((worst, cost)) = worst.max_by(|a, b| a.0.total_cmp(&b.0)) {
+            let measured = format!(
+                "{worst:.1} times at worst ({} at {}: {} against {})",
+                cost.what,
+                table::rate(Some(cost.rate)),
+                table::micros(cost.each),
+                table::micros(cost.floor.unwrap_or(0.0)),
+            );
+            goals.push(goal(
+                what,
+                "at most 1.5 times tcpdump's",
+                measured,
+                worst <= 1.5,
+            ));
+        }
     }
     let rates: std::collections::BTreeSet<u32> = figures.costs.iter().map(|c| c.rate).collect();
     for rate in rates {

@@ -27,9 +27,12 @@ mod table;
 mod wire;
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
+
+use nix::sys::signal::{SigSet, Signal};
 
 use daemons::Variant;
 use figures::Figures;
@@ -46,9 +49,24 @@ pub struct Bench {
     drives: Vec<Variant>,
     figures: Figures,
     report: Report,
+    /// What could not be measured.
+    failed: Vec<String>,
 }
 
 impl Bench {
+    /// Measures what is called so, if that is wanted. A failure ends no run: what was measured
+    /// before and after it stands.
+    fn measure<T>(&mut self, label: &str, measure: impl FnOnce(&Bench) -> T) -> Option<T> {
+        if !self.wants(label) {
+            return None;
+        }
+        let measured = catch_unwind(AssertUnwindSafe(|| measure(self))).ok();
+        if measured.is_none() {
+            self.failed.push(label.to_owned());
+        }
+        measured
+    }
+
     /// Whether what is called so is to be measured; says so if it is.
     fn wants(&self, label: &str) -> bool {
         let wanted = self.words.iter().all(|word| label.contains(word.as_str()));
@@ -101,18 +119,18 @@ fn main() -> ExitCode {
             appendices,
         },
         words,
+        failed: Vec::new(),
     };
     println!("{}", bench.report.machine);
+    clean_up_when_interrupted();
     {
         let wire = Wire::new();
         bench.drives = Variant::drives(&wire);
         bench.figures.best = bench.drives.last().map_or("", |d| d.name).to_owned();
         let marks = Marks::new(wire.server());
-        let idle = bench
-            .wants("memory: idle")
-            .then(|| memory::Idle::start(&wire, &marks));
         opened::run(&mut bench);
         costs::run(&mut bench);
+        let idle = bench.measure("memory: idle", |_| memory::Idle::start(&wire, &marks));
         rules::run(&mut bench);
         successes::run(&mut bench);
         memory::run(&mut bench, idle);
@@ -121,13 +139,35 @@ fn main() -> ExitCode {
     bench.report.goals = goals::judge(&bench.figures);
     let _ = bench.report.print(&mut std::io::stdout().lock());
     println!("took {:.0} s", bench.start.elapsed().as_secs_f64());
+    for label in &bench.failed {
+        println!("not measured, it failed: {label}");
+    }
+    let whole = bench.failed.is_empty();
     if bench.words.is_empty()
+        && whole
         && let Err(error) = bench.report.write(Path::new(env!("CARGO_MANIFEST_DIR")))
     {
         eprintln!("bench: {error}");
         return ExitCode::FAILURE;
     }
-    ExitCode::SUCCESS
+    match whole {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Has SIGINT and SIGTERM end this process without leaving namespaces and daemons behind.
+fn clean_up_when_interrupted() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    // Threads that begin after this have it so, too; commands have not.
+    signals.thread_block().expect("signals can be blocked");
+    std::thread::spawn(move || {
+        let _ = signals.wait();
+        harness::Net::remove_all();
+        std::process::exit(130);
+    });
 }
 
 /// Processor, kernel, and who has which of its cores.

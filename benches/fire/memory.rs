@@ -83,7 +83,7 @@ fn watch(pids: [Pid; 2], stop: &AtomicBool) -> Woken {
 pub fn run(bench: &mut Bench, idle: Option<Idle>) {
     let mut memory = Memory::default();
     let mut rows: Vec<[String; 3]> = Vec::new();
-    let mut row = |what: &str, listener: String, monitor: String| {
+    let mut row = |what: &str, [listener, monitor]: [String; 2]| {
         rows.push([what.to_owned(), listener, monitor]);
     };
     if let Some(idle) = idle {
@@ -94,7 +94,6 @@ pub fn run(bench: &mut Bench, idle: Option<Idle>) {
         let (lasted, woken) = idle.end();
         let seconds = lasted.as_secs();
         let each = |numbers: [u64; 2]| numbers.map(|n| n.to_string());
-        let mut row = |what: &str, [listener, monitor]: [String; 2]| row(what, listener, monitor);
         row("resident, idle", kib.map(mib));
         row("of it its own, shared pages by halves", own.map(mib));
         row(
@@ -113,8 +112,18 @@ pub fn run(bench: &mut Bench, idle: Option<Idle>) {
             woken.moments
         ));
     }
-    if bench.wants("memory: a million sources") {
-        flooded(bench, &mut memory, &mut row);
+    if let Some(flooded) = bench.measure("memory: a million sources", flooded) {
+        let Flooded { kib, lines, rate } = flooded;
+        bench.say(&format!(
+            "{kib:?} KiB, {lines:.1} lines a second at {rate}/s"
+        ));
+        row("resident, 1,000,000 sources", kib.map(mib));
+        row(
+            &format!("log lines a second at {rate}/s"),
+            [String::new(), format!("{lines:.1}")],
+        );
+        memory.flooded_kib = Some(kib.iter().sum());
+        memory.lines_a_second = Some(lines);
     }
     if !rows.is_empty() {
         bench.figures.memory = Some(memory);
@@ -132,33 +141,34 @@ pub fn run(bench: &mut Bench, idle: Option<Idle>) {
     }
 }
 
-fn flooded(bench: &Bench, memory: &mut Memory, row: &mut impl FnMut(&str, String, String)) {
+/// What a flood from a million sources leaves.
+struct Flooded {
+    kib: [u64; 2],
+    /// Of the log, a second.
+    lines: f64,
+    rate: String,
+}
+
+fn flooded(_: &Bench) -> Flooded {
     const SOURCES: u64 = 1_000_000;
+    const RATE: u32 = 200_000;
     let wire = Wire::new();
     let marks = Marks::new(wire.server());
     let daemon = daemons::postern(&wire, &marks, DEFAULT, Attack::First.setup());
     let lines = || daemon.log().lines().count();
     let before = lines();
-    let rate = 200_000;
     let sent = Sender::new(wire.client()).run(&Plan {
         flood: Some(Attack::First.forger(&wire, SOURCES)),
-        rate: Some(rate),
+        rate: Some(RATE),
         knocks: Vec::new(),
-        lasts: Duration::from_millis(SOURCES * 1000 / u64::from(rate) + 1000),
+        lasts: Duration::from_millis(SOURCES * 1000 / u64::from(RATE) + 1000),
     });
     let grown = lines() - before;
-    let kib = [daemon.listener(), daemon.monitor()].map(|pid| resident(&[pid]));
-    let a_second = grown as f64 / sent.took.as_secs_f64();
-    bench.say(&format!("{kib:?} KiB, {grown} lines in {:.1?}", sent.took));
-    row("resident, 1,000,000 sources", mib(kib[0]), mib(kib[1]));
-    let rate = table::thousands(sent.rate());
-    row(
-        &format!("log lines a second at {rate}/s"),
-        String::new(),
-        format!("{a_second:.1}"),
-    );
-    memory.flooded_kib = Some(kib.iter().sum());
-    memory.lines_a_second = Some(a_second);
+    Flooded {
+        kib: [daemon.listener(), daemon.monitor()].map(|pid| resident(&[pid])),
+        lines: grown as f64 / sent.took.as_secs_f64(),
+        rate: table::thousands(sent.rate()),
+    }
 }
 
 fn mib(kib: u64) -> String {

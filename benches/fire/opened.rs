@@ -89,8 +89,8 @@ pub fn run(bench: &mut Bench) {
             way(setup),
             setup.doors
         );
-        if bench.wants(&label) {
-            let opened = knocks(bench, who, how, setup);
+        let opened = bench.measure(&label, |bench| knocks(bench, who, how, setup));
+        if let Some(opened) = opened {
             bench.say(&format!(
                 "{} of {}, median {}, 99th percentile {}",
                 opened.times.len(),

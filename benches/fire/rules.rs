@@ -21,8 +21,8 @@ pub fn run(bench: &mut Bench) {
         ("postern's, 100 doors", Some(nft.doors(100))),
         ("postern's, 1000 doors", Some(nft.doors(1000))),
     ] {
-        if bench.wants(&format!("rules: {what}")) {
-            let rate = fastest(bench, setup);
+        let label = format!("rules: {what}");
+        if let Some(rate) = bench.measure(&label, |bench| fastest(bench, setup)) {
             bench.say(&format!("{}/s", table::thousands(rate)));
             rows.push(vec![
                 what.into(),

@@ -52,10 +52,13 @@ pub fn run(bench: &mut Bench) {
                 let left_out = bench.quick
                     && attack != Attack::First
                     && (rate != Some(50_000) || who == Who::Knockd);
-                if left_out || !bench.wants(&label) {
+                if left_out {
                     continue;
                 }
-                let success = knocks(bench, who, attack, rate);
+                let measured = bench.measure(&label, |bench| knocks(bench, who, attack, rate));
+                let Some(success) = measured else {
+                    continue;
+                };
                 bench.say(&format!(
                     "{} of {} at {}/s",
                     success.opened,
@@ -68,9 +71,9 @@ pub fn run(bench: &mut Bench) {
     }
     let all = &bench.figures.successes;
     if !all.is_empty() {
-        let (table, plot) = (shown(all), plot(all));
+        let (table, plots) = (shown(all), plots(all));
         bench.report.tables.push(table);
-        bench.report.plots.push(plot);
+        bench.report.plots.extend(plots);
     }
 }
 
@@ -218,22 +221,34 @@ fn shown(all: &[Success]) -> Table {
     }
 }
 
-fn plot(all: &[Success]) -> Plot {
-    let mut series: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
-    for success in all {
-        let name = format!("{}, {}", success.who, success.attack);
-        let point = (success.real, success.percent());
-        match series.iter_mut().find(|(n, _)| *n == name) {
-            Some((_, points)) => points.push(point),
-            None => series.push((name, vec![point])),
+/// One for each kind of attack.
+fn plots(all: &[Success]) -> Vec<Plot> {
+    let files = [
+        (Attack::First, "success.svg"),
+        (Attack::All, "success-all-ports.svg"),
+        (Attack::Spa, "success-spa.svg"),
+    ];
+    let plots = files.map(|(attack, file)| {
+        let mut series: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+        for success in all.iter().filter(|s| s.attack == attack.name()) {
+            let point = (success.real, success.percent());
+            match series.iter_mut().find(|(name, _)| *name == success.who) {
+                Some((_, points)) => points.push(point),
+                None => series.push((success.who.clone(), vec![point])),
+            }
         }
-    }
-    Plot {
-        title: "Knocks that get in under a flood".into(),
-        x: "forged packets a second".into(),
-        y: "legitimate knocks that get in, %".into(),
-        log_x: true,
-        series,
-        file: "success.svg",
-    }
+        for (_, points) in &mut series {
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+        Plot {
+            title: format!("Knocks that get in under a flood on the {}", attack.noun()),
+            x: "forged packets a second".into(),
+            y: "legitimate knocks that get in, %".into(),
+            log_x: true,
+            series,
+            file,
+        }
+    });
+    let shown = plots.into_iter().filter(|plot| !plot.series.is_empty());
+    shown.collect()
 }
