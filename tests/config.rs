@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use postern::config::{
-    Action, Commands, Config, Confine, Door, FirewallKind, Guard, Knock, LogTo, Mistake, Network,
-    Opens, Pass, Port, Sequence, Steps, TcpFlags, To, bounds, check, toml,
+    Action, Commands, Config, Confine, Door, Drive, FirewallKind, Guard, Knock, LogTo, Mistake,
+    Network, Opens, Pass, Port, Sequence, Steps, TcpFlags, To, bounds, check, toml,
 };
 use proptest::prelude::*;
 
@@ -96,6 +96,7 @@ fn the_example_means_what_it_says() {
         control: "/var/run/postern.sock".into(),
         state: bounds::STATE.into(),
         always: Vec::new(),
+        drive: Drive::InProcess,
         confine: Confine::Required,
         trial: Some(Duration::from_secs(600)),
         doors: vec![

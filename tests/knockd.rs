@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use postern::config::{
-    self, Action, Commands, Config, Confine, Door, FirewallKind, Knock, LogTo, Port, Sequence,
-    Steps, TcpFlags, bounds, check, convert, knockd, toml,
+    self, Action, Commands, Config, Confine, Door, Drive, FirewallKind, Knock, LogTo, Port,
+    Sequence, Steps, TcpFlags, bounds, check, convert, knockd, toml,
 };
 use proptest::prelude::*;
 
@@ -113,6 +113,7 @@ fn the_article_means_what_it_says() {
         control: bounds::CONTROL.into(),
         state: bounds::STATE.into(),
         always: Vec::new(),
+        drive: Drive::InProcess,
         confine: Confine::Required,
         trial: None,
         doors: vec![

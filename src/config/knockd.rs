@@ -42,7 +42,8 @@ use std::time::Duration;
 use super::mistake::{Mistake, Parsed, Places, Spot, Wrong, quote};
 use super::toml::{interface_name, reader};
 use super::{
-    Config, Confine, Door, FirewallKind, Knock, LogTo, Port, Sequence, Steps, TcpFlags, bounds,
+    Config, Confine, Door, Drive, FirewallKind, Knock, LogTo, Port, Sequence, Steps, TcpFlags,
+    bounds,
 };
 use door::Section;
 use lines::{Given, Line};
@@ -97,6 +98,7 @@ pub fn read(file: &str, text: &str) -> Result<Parsed, Vec<Mistake>> {
             None => LogTo::Syslog,
         },
         firewall: FirewallKind::None,
+        drive: Drive::InProcess,
         user: None,
         pidfile: Some(options.pidfile.clone().unwrap_or_else(|| PIDFILE.into())),
         control: bounds::CONTROL.into(),

@@ -61,6 +61,8 @@ pub struct Config {
     pub log: LogTo,
     /// `firewall`.
     pub firewall: FirewallKind,
+    /// `drive`: how addresses are let in there.
+    pub drive: Drive,
     /// `user` that the listener becomes; `None`: `_postern`, or `nobody` where there is none.
     pub user: Option<String>,
     /// `confine`: whether there is no listening without confinement.
@@ -107,6 +109,17 @@ pub use knockd::Knockd;
 pub use mistake::{Mistake, Parsed, Place, Warning, Wrong};
 pub use network::Network;
 pub use secret::{Carrier, Mac, Secret};
+
+/// How addresses are let into a packet filter and put out of it. Rules, tables and anchors are
+/// made by its command whichever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Drive {
+    /// By a call of the kernel's own; by the command where the kernel refuses.
+    InProcess,
+    /// By the packet filter's command.
+    Command,
+}
 
 /// What is done where this system cannot wholly confine a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

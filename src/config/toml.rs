@@ -9,6 +9,7 @@
 //! | `interface` | none: `posternd -i` must give it | a name or a list of 1 to 64, each 1 to 15 bytes without blanks, `/` and `:` |
 //! | `log` | `"syslog"` | `"syslog"`, `"stderr"` or a file |
 //! | `firewall` | `"none"`; must be given where a door has `opens` or `table` | `"ipfw"`, `"pf"`, `"nft"`, `"memory"` (nothing is touched, everything shown) or `"none"` (command doors only) |
+//! | `drive` | `"in-process"` | how addresses are let in there: `"in-process"`, or by the packet filter's `"command"` |
 //! | `user` | `_postern`, or `nobody` where there is none | whom the listener becomes; not root |
 //! | `confine` | `"required"` | `"required"`: no listening without all the confinement that this system has; `"try"`: with what can be had |
 //! | `pidfile` | none | a file |
@@ -86,7 +87,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::bounds;
 use super::mistake::{Mistake, Parsed, Places, Spot, Wrong, quote};
-use super::{Config, Confine, FirewallKind, LogTo, Port, Protocol, Sequence, Steps, TcpFlags};
+use super::{
+    Config, Confine, Drive, FirewallKind, LogTo, Port, Protocol, Sequence, Steps, TcpFlags,
+};
 use keys::Kind;
 use reader::{Field, Reader, Table};
 
@@ -236,6 +239,10 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
     if across.interfaces.iter().any(|name| name == "any") {
         across.interfaces.clear();
     }
+    let drive = match table.get("drive") {
+        Some(field) => drive(reader, &field),
+        None => Some(Drive::InProcess),
+    };
     let always = match table.get("always") {
         Some(field) => opens::networks(reader, &field, &bounds::ALWAYS),
         None => Some(Vec::new()),
@@ -274,6 +281,7 @@ fn top(reader: &Reader<'_>, tree: &DeTable<'_>, places: &mut Places) -> Option<C
             Some((_, kind)) => kind?,
             None => FirewallKind::None,
         },
+        drive: drive?,
         user,
         confine: confine?,
         pidfile,
@@ -453,6 +461,18 @@ fn firewall(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<FirewallKind> 
         "memory" => return Some(FirewallKind::Memory),
         "none" => return Some(FirewallKind::None),
         text => format!("{} is no packet filter known here", quote(text)),
+    };
+    reader.refuse(field, Wrong::new(what, RIGHT));
+    None
+}
+
+fn drive(reader: &Reader<'_>, field: &Field<'_, '_>) -> Option<Drive> {
+    const RIGHT: &str =
+        "write \"in-process\", or \"command\" to go through the packet filter's own";
+    let what = match reader.text(field, RIGHT)? {
+        "in-process" => return Some(Drive::InProcess),
+        "command" => return Some(Drive::Command),
+        text => format!("{} is no way to drive a packet filter", quote(text)),
     };
     reader.refuse(field, Wrong::new(what, RIGHT));
     None

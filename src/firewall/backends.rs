@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::config::{Action, Config, Door, FirewallKind};
+use crate::config::{Action, Config, Door, Drive, FirewallKind};
 
 use super::command::CommandDoors;
 use super::ipfw::Ipfw;
 use super::memory::Memory;
 use super::nft::Nft;
 use super::pf::Pf;
-use super::{Done, Failure, Firewall, Opening, Order, Upkeep};
+use super::{Done, Driven, Failure, Firewall, Opening, Order, Upkeep};
 
 /// A packet filter and the command doors as one: orders go to what their door needs, and what
 /// comes back is put together.
@@ -58,7 +58,10 @@ impl Backends {
     pub fn reconfigure(&mut self, config: &Config, interfaces: &[String]) -> Result<(), Failure> {
         if self.kind == config.firewall {
             return match &mut self.filter {
-                Some(filter) => filter.take_up(interfaces, &config.always),
+                Some(filter) => {
+                    filter.drive(config.drive);
+                    filter.take_up(interfaces, &config.always)
+                }
                 None => Ok(()),
             };
         }
@@ -101,13 +104,15 @@ impl Backends {
 
 fn filter(config: &Config, interfaces: &[String]) -> Result<Option<Box<dyn Firewall>>, Failure> {
     let always = &config.always;
-    Ok(match config.firewall {
-        FirewallKind::Ipfw => Some(Box::new(Ipfw::new(interfaces, always)?)),
-        FirewallKind::Pf => Some(Box::new(Pf::new(interfaces, always)?)),
-        FirewallKind::Nft => Some(Box::new(Nft::new(interfaces, always)?)),
-        FirewallKind::Memory => Some(Box::new(Memory::new())),
-        FirewallKind::None => None,
-    })
+    let mut filter: Box<dyn Firewall> = match config.firewall {
+        FirewallKind::Ipfw => Box::new(Ipfw::new(interfaces, always)?),
+        FirewallKind::Pf => Box::new(Pf::new(interfaces, always)?),
+        FirewallKind::Nft => Box::new(Nft::new(interfaces, always)?),
+        FirewallKind::Memory => Box::new(Memory::new()),
+        FirewallKind::None => return Ok(None),
+    };
+    filter.drive(config.drive);
+    Ok(Some(filter))
 }
 
 impl std::fmt::Debug for Backends {
@@ -122,6 +127,16 @@ impl std::fmt::Debug for Backends {
 impl Firewall for Backends {
     fn name(&self) -> &'static str {
         self.filter.as_ref().map_or("none", |filter| filter.name())
+    }
+
+    fn drive(&mut self, by: Drive) {
+        if let Some(filter) = &mut self.filter {
+            filter.drive(by);
+        }
+    }
+
+    fn driven(&self) -> Option<Driven> {
+        self.filter.as_ref()?.driven()
     }
 
     fn establish(

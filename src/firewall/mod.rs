@@ -3,7 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use crate::config::{Door, Network};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Door, Drive, Network};
 
 mod backends;
 pub mod command;
@@ -108,6 +110,17 @@ pub struct Upkeep {
     pub strangers: Vec<String>,
 }
 
+/// How a packet filter is told whom to let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Driven {
+    /// How it is.
+    pub by: Drive,
+    /// Why not in-process, where the configuration would have it so: the kernel's words, or that
+    /// this kind of door needs the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 impl Upkeep {
     fn add(&mut self, other: Upkeep) {
         self.mended.extend(other.mended);
@@ -127,6 +140,14 @@ pub trait Firewall: Send {
     /// with the next [`Firewall::establish`].
     fn take_up(&mut self, _interfaces: &[String], _always: &[Network]) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// How addresses shall be let in from now on. Until it is said: by the command.
+    fn drive(&mut self, _by: Drive) {}
+
+    /// How they were let in last, or would be; `None` where there is no packet filter.
+    fn driven(&self) -> Option<Driven> {
+        None
     }
 
     /// Makes guards, tables and sets stand as `doors` wants them, and exactly `openings` be in

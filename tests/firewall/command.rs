@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use postern::config::{Action, Config, Confine, Door, FirewallKind, LogTo};
+use postern::config::{Action, Config, Confine, Door, Drive, FirewallKind, LogTo};
 use postern::firewall::command::CommandDoors;
 use postern::firewall::{Backends, Failure, Firewall, Opening, Order, What};
 use tempfile::TempDir;
@@ -296,6 +296,7 @@ fn config(firewall: FirewallKind) -> Config {
         control: "/nonexistent/control".into(),
         state: "/nonexistent/state".into(),
         always: Vec::new(),
+        drive: Drive::InProcess,
         confine: Confine::Required,
         trial: None,
         doors: Vec::new(),

@@ -129,6 +129,14 @@ const ROWS: &[Row] = &[
         &[r#""iptables""#],
     ),
     row(
+        "drive",
+        As(r#""in-process""#),
+        TOP,
+        &[r#""command""#],
+        &[r#""in-process""#, r#""command""#],
+        &[r#""kernel""#],
+    ),
+    row(
         "user",
         Otherwise,
         TOP,

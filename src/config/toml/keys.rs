@@ -42,6 +42,7 @@ impl Kind {
                 "interface",
                 "log",
                 "firewall",
+                "drive",
                 "user",
                 "confine",
                 "pidfile",
