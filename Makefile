@@ -34,6 +34,19 @@ demo:
 	$(CARGO) build --release --locked
 	@tests/demo.sh $(BUILT)
 
+# The rooms that decide, timed by themselves and with their instructions counted; then ours, Debian's
+# knockd and fwknopd, and tcpdump as the floor, side by side under real packets. As root on Linux,
+# half an hour. Writes benches/RESULTS.md. Nothing else should run meanwhile.
+# BENCH: of the latter only that whose name has all these words; then nothing is written.
+bench:
+	@tests/setup.sh build bench
+	@benches/run.sh $(BENCH)
+
+# Real packets alone, with less of everything, in three minutes. Writes nothing.
+bench-quick:
+	@tests/setup.sh build bench
+	@benches/run.sh --quick $(BENCH)
+
 # Every test that can run here. The end-to-end tests need root, on Linux or FreeBSD.
 test:
 	@tests/setup.sh build test
@@ -140,6 +153,6 @@ crates:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build completions demo test lint freebsd windows test-windows fuzz install \
+.PHONY: all build completions demo bench bench-quick test lint freebsd windows test-windows fuzz install \
     install-base install-FreeBSD install-Linux install-completions install-docs install-examples install-knockd \
     install-knockd-FreeBSD install-knockd-Linux dist crates clean

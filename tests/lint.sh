@@ -21,7 +21,7 @@ run env CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a "$cargo" clippy --locked 
     --manifest-path fuzz/Cargo.toml --target-dir fuzz/target -- -D warnings
 run env RUSTDOCFLAGS="-D warnings" "$cargo" doc --locked --no-deps --all-features
 # shellcheck disable=SC2046 # one word a script
-run shellcheck .ci/run $(find tests -name '*.sh') tests/port/daemon tests/port/rc.subr \
+run shellcheck .ci/run $(find tests benches -name '*.sh') tests/port/daemon tests/port/rc.subr \
     etc/rc.firewall rc.d/*.in
 # FreeBSD's sh is an Almquist shell, as dash is.
 if command -v dash >/dev/null; then
@@ -47,5 +47,5 @@ unset MAKEFLAGS MFLAGS MAKELEVEL
 for make in make bmake; do
     command -v $make >/dev/null || continue
     echo "lint: $make -n, every target"
-    $make -n all build completions demo test lint freebsd windows test-windows fuzz install clean >/dev/null
+    $make -n all build completions demo bench bench-quick test lint freebsd windows test-windows fuzz install clean >/dev/null
 done

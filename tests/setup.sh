@@ -5,6 +5,7 @@
 #   build           a linker, libpcap with its headers, cargo
 #   test            what demo and end-to-end tests run: nft, sshd, knock, knockd, fwknop, nmap, ...,
 #                   and bmake for the port
+#   bench           what ours is measured beside: knockd, fwknopd, tcpdump; nft, and valgrind
 #   lint            shellcheck, mandoc, bmake
 #   fuzz            a C++ compiler, for libFuzzer
 #   freebsd-cross   Debian's Rust with the standard library's source, and Python for zig
@@ -40,6 +41,10 @@ packages() {
                 'iputils-ping ping' 'knockd knock' 'netcat-openbsd nc.openbsd' 'nftables nft' \
                 'nmap nmap' 'openssh-client ssh' 'openssh-server sshd' 'putty-tools plink' \
                 'tcpdump tcpdump'
+            ;;
+        Linux/bench)
+            printf '%s\n' 'fwknop-server fwknopd' 'iproute2 ip' 'iptables iptables' 'knockd knockd' \
+                'nftables nft' 'tcpdump tcpdump' 'util-linux taskset' 'valgrind valgrind'
             ;;
         Linux/lint)
             printf '%s\n' 'bmake bmake' 'mandoc mandoc' 'shellcheck shellcheck'
@@ -122,7 +127,9 @@ apt_install() {
 want=
 for job; do
     # Without root nothing of it can be used: namespaces are root's.
-    [ "$job" = test ] && [ "$(id -u)" -ne 0 ] && continue
+    case $job in
+        test | bench) [ "$(id -u)" -eq 0 ] || continue ;;
+    esac
     want="$want $(missing "$job")"
 done
 # shellcheck disable=SC2086 # one word a package

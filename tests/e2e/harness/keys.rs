@@ -60,7 +60,7 @@ impl Key {
     }
 
     /// Its two secrets in base64, and its HMAC.
-    fn written(&self) -> (String, String, &'static str) {
+    pub fn written(&self) -> (String, String, &'static str) {
         let mac = match self.secret.mac {
             Mac::Sha256 => "sha256",
             Mac::Sha512 => "sha512",

@@ -93,6 +93,12 @@ impl Net {
         &self.clients[0]
     }
 
+    /// Removes all networks of this process, with every process in them.
+    pub fn remove_all() {
+        let own = std::process::id().to_string();
+        remove_those(|pid| pid == own);
+    }
+
     fn hosts(&self) -> impl Iterator<Item = &Host> {
         std::iter::once(&self.server).chain(&self.clients)
     }
@@ -148,12 +154,17 @@ fn remove_leftovers() {
         nix::unistd::geteuid().is_root(),
         "the end-to-end tests need root"
     );
+    remove_those(|pid| !Path::new("/proc").join(pid).exists());
+}
+
+/// Removes the namespaces of the runs, by their processes, of which this holds.
+fn remove_those(holds: impl Fn(&str) -> bool) {
     for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+        if pid.is_some_and(&holds) {
             remove(&name);
         }
     }

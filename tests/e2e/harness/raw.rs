@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::ifaddrs::getifaddrs;
 use nix::libc;
@@ -204,6 +204,12 @@ impl Wire {
             frames.push(frame[..length].to_vec());
         }
         frames
+    }
+}
+
+impl From<Wire> for OwnedFd {
+    fn from(wire: Wire) -> OwnedFd {
+        wire.0.into()
     }
 }
 

@@ -1,0 +1,219 @@
+//! What is to be reached, and whether it was.
+
+use std::time::Duration;
+
+use crate::figures::{Cost, Figures, Success};
+use crate::report::Goal;
+use crate::table;
+
+/// Every goal for which something was measured.
+pub fn judge(figures: &Figures) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    opened(figures, &mut goals);
+    costs(figures, &mut goals);
+    successes(figures, &mut goals);
+    memory(figures, &mut goals);
+    goals
+}
+
+fn goal(what: &str, wanted: &str, measured: String, reached: bool) -> Goal {
+    Goal {
+        what: what.into(),
+        wanted: wanted.into(),
+        measured,
+        reached,
+        why: String::new(),
+    }
+}
+
+fn opened(figures: &Figures, goals: &mut Vec<Goal>) {
+    let best = |percent: usize, limit: u64, what: &str, wanted: &str, goals: &mut Vec<Goal>| {
+        let ours = figures.opened.iter().filter(|o| o.ours_in_nft);
+        let ours = ours.filter(|o| o.who.starts_with(figures.best.as_str()));
+        let worst = ours
+            .filter_map(|o| Some((o.percentile(percent)?, o)))
+            .max_by_key(|w| w.0);
+        if let Some((time, of)) = worst {
+            let measured = format!(
+                "{} at worst ({}, {} doors)",
+                table::time(Some(time)),
+                of.who,
+                of.doors
+            );
+            let reached = time < Duration::from_millis(limit);
+            goals.push(goal(what, wanted, measured, reached));
+        }
+    };
+    let at_any = "at 1, 100 and 1000 doors";
+    best(
+        50,
+        1,
+        &format!("last knock to opened in nft, median, {at_any}"),
+        "under 1 ms",
+        goals,
+    );
+    best(
+        99,
+        5,
+        &format!("last knock to opened in nft, 99th percentile, {at_any}"),
+        "under 5 ms",
+        goals,
+    );
+    let all = figures.opened.iter().filter(|o| o.ours_in_nft);
+    let (times, knocks) = all.fold((0, 0), |(t, k), o| (t + o.times.len(), k + o.knocks));
+    if knocks > 0 {
+        let measured = format!("{times} of {knocks}");
+        goals.push(goal(
+            "knocks that open when nothing else happens",
+            "all",
+            measured,
+            times == knocks,
+        ));
+    }
+}
+
+fn costs(figures: &Figures, goals: &mut Vec<Goal>) {
+    let ratio = |cost: &Cost| Some(cost.each / cost.floor.filter(|floor| *floor > 0.0)?);
+    for (spa, what) in [
+        (false, "processor time for a packet of a flood"),
+        (true, "processor time for a forged single packet"),
+    ] {
+        let here = figures
+            .costs
+            .iter()
+            .filter(|c| c.what.starts_with("SPA") == spa);
+        // Without a key nothing of it comes through the filter.
+        let here = here.filter(|c| c.what != "SPA, 0 keys");
+        let worst = here.filter_map(|c| Some((ratio(c)?, c)));
+        if let Some((worst, cost)) = worst.max_by(|a, b| a.0.total_cmp(&b.0)) {
+            let measured = format!(
+                "{worst:.1} times at worst ({} at {}: {} against {})",
+                cost.what,
+                table::rate(Some(cost.rate)),
+                table::micros(cost.each),
+                table::micros(cost.floor.unwrap_or(0.0)),
+            );
+            goals.push(goal(
+                what,
+                "at most 1.5 times tcpdump's",
+                measured,
+                worst <= 1.5,
+            ));
+        }
+    }
+    let rates: std::collections::BTreeSet<u32> = figures.costs.iter().map(|c| c.rate).collect();
+    for rate in rates {
+        for (kind, name) in [(" sources", "sources"), (" doors", "doors")] {
+            let here = figures.costs.iter().filter(|c| c.rate == rate);
+            // One door is what all the cases by sources have.
+            let here = here.filter(|c| {
+                c.what.ends_with(kind) || kind == " doors" && c.what == "100,000 sources"
+            });
+            let each: Vec<f64> = here.map(|c| c.each).collect();
+            if each.len() < 2 {
+                continue;
+            }
+            let (least, most) = each
+                .iter()
+                .fold((f64::MAX, 0f64), |(l, m), e| (l.min(*e), m.max(*e)));
+            let measured = format!("{} to {}", table::micros(least), table::micros(most));
+            let what = format!(
+                "processor time by number of {name}, at {}",
+                table::rate(Some(rate))
+            );
+            goals.push(goal(
+                &what,
+                "constant (within a quarter)",
+                measured,
+                most <= 1.25 * least,
+            ));
+        }
+    }
+}
+
+fn successes(figures: &Figures, goals: &mut Vec<Goal>) {
+    let floor = |ours: &Success| {
+        let same = |s: &&Success| s.floor && s.attack == ours.attack && s.rate == ours.rate;
+        figures.successes.iter().find(same).map(Success::percent)
+    };
+    let ours = figures.successes.iter().filter(|s| s.ours);
+    let pairs: Vec<(&Success, f64)> = ours.filter_map(|s| Some((s, floor(s)?))).collect();
+    let mut judge = |what: &str, wanted: &str, least: f64, whole: bool| {
+        let here = pairs.iter().filter(|(_, floor)| (*floor == 100.0) == whole);
+        let mut bad: Vec<String> = Vec::new();
+        let mut all = 0;
+        for (s, floor) in here {
+            all += 1;
+            if s.percent() < least {
+                bad.push(format!(
+                    "{}, {}: {:.0} % (tcpdump {floor:.0} %)",
+                    s.attack,
+                    table::rate(s.rate),
+                    s.percent()
+                ));
+            }
+        }
+        if all > 0 {
+            let measured = match bad.is_empty() {
+                true => format!("at all {all} rates and attacks"),
+                false => bad.join("; "),
+            };
+            goals.push(goal(what, wanted, measured, bad.is_empty()));
+        }
+    };
+    judge(
+        "legitimate knocks in where tcpdump loses none of them",
+        "all",
+        100.0,
+        true,
+    );
+    judge(
+        "legitimate knocks in where the kernel drops some of tcpdump's",
+        "95 %",
+        95.0,
+        false,
+    );
+}
+
+fn memory(figures: &Figures, goals: &mut Vec<Goal>) {
+    let Some(memory) = figures.memory else {
+        return;
+    };
+    let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
+    if let Some(kib) = memory.flooded_kib {
+        goals.push(goal(
+            "resident at a million sources, both processes",
+            "under 64 MiB",
+            mib(kib),
+            kib < 64 << 10,
+        ));
+    }
+    if let Some(lines) = memory.lines_a_second {
+        goals.push(goal(
+            "log lines a second under a flood",
+            "under 10",
+            format!("{lines:.1}"),
+            lines < 10.0,
+        ));
+    }
+    if memory.idle_kib > 0 {
+        goals.push(goal(
+            "resident, idle, both processes",
+            "under 10 MiB",
+            mib(memory.idle_kib),
+            memory.idle_kib < 10 << 10,
+        ));
+        // One for each check and for the first that has begun, over a tenth of a second's end or not.
+        let checks = 2 * (memory.idle.as_secs() / 10 + 1);
+        let [listener, monitor] = memory.moments;
+        goals.push(goal(
+            "wake-ups of both processes, idle",
+            "the check every 10 s alone",
+            format!(
+                "{monitor} moments of the monitor's and {listener} of the listener's in {} s",
+                memory.idle.as_secs()
+            ),
+            listener == 0 && monitor <= checks,
+        ));
+    }
+}
