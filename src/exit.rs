@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::panic::{self, PanicHookInfo};
+use std::process;
 
 /// All went well.
 pub const OK: u8 = 0;
@@ -25,6 +27,19 @@ pub const CONFIG: u8 = 78;
 /// The system refused something.
 pub const OSERR: u8 = 71;
 
+/// A fault of ours: what Rust's programs end with when they panic.
+pub const PANIC: u8 = 101;
+
+/// From now on a panic, in whichever thread, ends the program with [`PANIC`], what `say` has to
+/// say of it being said. Of the abort that would follow, as these programs are built, the system
+/// may keep a core, and secrets in it.
+pub fn at_panics(say: impl Fn(&PanicHookInfo<'_>) + Send + Sync + 'static) {
+    panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        process::exit(PANIC.into());
+    }));
+}
+
 /// Reads a command line; an error is the status to end with, what is wrong (or `--help`) having
 /// been printed.
 pub fn arguments<C: clap::Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, u8> {
@@ -41,5 +56,27 @@ pub fn words(error: &io::Error) -> String {
     match text.rfind(" (os error ") {
         Some(at) => text[..at].trim_end_matches('.').to_owned(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_program() {
+        const AGAIN: &str = "POSTERN_TEST_PANICS";
+        if std::env::var_os(AGAIN).is_some() {
+            at_panics(|_| {});
+            let _ = std::thread::spawn(|| panic!("as it should")).join();
+            return;
+        }
+        let name = "exit::tests::a_panic_in_any_thread_ends_the_program";
+        let ended = process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(AGAIN, "1")
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(PANIC.into()), "{ended:?}");
     }
 }

@@ -1,8 +1,10 @@
 //! posternctl: controls posternd.
 
 use std::alloc::System;
+use std::panic;
 use std::process::ExitCode;
 
+use postern::exit;
 use postern::wipe::Wiping;
 
 /// Freed memory holds no secrets.
@@ -10,5 +12,6 @@ use postern::wipe::Wiping;
 static HEAP: Wiping = Wiping(System);
 
 fn main() -> ExitCode {
+    exit::at_panics(panic::take_hook());
     postern::ctl::main(std::env::args_os())
 }

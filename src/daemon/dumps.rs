@@ -3,7 +3,9 @@
 
 use std::any::Any;
 use std::io;
-use std::panic::{self, PanicHookInfo};
+use std::panic::PanicHookInfo;
+
+use crate::exit;
 
 /// The kernel writes no core of this process, and lets nobody but root look into it (on FreeBSD
 /// nobody at all). Unlike a limit this ends when a command of the administrator's is executed.
@@ -25,14 +27,15 @@ pub fn forbid_cores() -> io::Result<()> {
     Ok(())
 }
 
-/// From now on a panic says where, and why only in words that stand in the program: a text made
-/// at run time may quote what it was made from, and standard error may lead to syslog.
+/// From now on a panic ends the program, and says where, and why only in words that stand in the
+/// program: a text made at run time may quote what it was made from, and standard error may lead
+/// to syslog.
 pub fn curb_panics() {
-    panic::set_hook(Box::new(|panic: &PanicHookInfo<'_>| {
+    exit::at_panics(|panic: &PanicHookInfo<'_>| {
         let at = panic.location().map(ToString::to_string);
         let at = at.as_deref().unwrap_or("an unknown place");
         eprintln!("posternd: panic at {at}: {}", words(panic.payload()));
-    }));
+    });
 }
 
 fn words(payload: &dyn Any) -> &'static str {
@@ -44,6 +47,8 @@ fn words(payload: &dyn Any) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::panic;
+
     use super::*;
 
     #[test]
