@@ -1,4 +1,4 @@
-//! nftables, by its command.
+//! nftables, by its command; addresses are let in and put out by netlink where that is wanted.
 //!
 //! One table of ours, `inet postern`, with one chain on hook input and, for each door that opens
 //! ports, a set of the addresses let in for either family. Every element carries its timeout, so
@@ -32,19 +32,21 @@
 //! The rules use connection tracking, which also puts fragments together before they are looked
 //! at.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::config::{Door, Network};
+use crate::config::{Door, Drive, Network};
 
 use super::sessions::{self, Session};
-use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
+use super::{Done, Driven, Failure, Firewall, Opening, Order, Upkeep};
 use super::{filter, run};
 
 mod always;
 mod elements;
-mod generation;
 mod layout;
+mod message;
+mod netlink;
+mod orders;
 mod plan;
 mod script;
 mod sets;
@@ -52,8 +54,8 @@ mod table;
 mod tool;
 
 use layout::{Layout, On};
+use netlink::Netlink;
 use plan::Wanted;
-use script::Script;
 use table::Rule;
 use tool::Tool;
 
@@ -82,13 +84,16 @@ const KERNEL: &str = "kernel";
 
 /// The most orders in one transaction.
 const TOGETHER: usize = 4096;
-/// The most transactions spent on finding out which order of a refused batch is at fault.
-const SEARCH: usize = 64;
 
 /// nftables.
 #[derive(Debug)]
 pub struct Nft {
     tool: Tool,
+    netlink: Netlink,
+    /// How addresses shall be let in.
+    drive: Drive,
+    /// Why it was the command the last time, where it should be netlink.
+    why: Option<String>,
     on: On,
     always: Vec<Network>,
     layout: Option<Layout>,
@@ -124,6 +129,9 @@ impl Nft {
     ) -> Result<Nft, Failure> {
         Ok(Nft {
             tool: Tool::new(path),
+            netlink: Netlink::new(),
+            drive: Drive::Command,
+            why: None,
             on: On::new(interfaces)?,
             always: always.to_vec(),
             layout: None,
@@ -140,9 +148,14 @@ impl Nft {
 
     /// Remembers the generation if nobody but us has moved it since `before`.
     fn settle(&mut self, before: Option<u32>) {
-        let ours = |before, after| after == before || after == generation::next(before);
-        self.generation =
-            generation::current().filter(|&after| before.is_some_and(|before| ours(before, after)));
+        let after = self.netlink.generation();
+        self.settle_at(before, after);
+    }
+
+    /// The same, where it is known to be at `after`.
+    fn settle_at(&mut self, before: Option<u32>, after: Option<u32>) {
+        let ours = |before, after| after == before || after == netlink::next(before);
+        self.generation = after.filter(|&after| before.is_some_and(|before| ours(before, after)));
     }
 
     /// Makes what stands into what should, in one transaction, if there is a difference.
@@ -157,7 +170,7 @@ impl Nft {
         let mut attempts = 3;
         loop {
             attempts -= 1;
-            let before = generation::current();
+            let before = self.netlink.generation();
             let reading = Instant::now();
             let found = self.tool.read()?;
             let sessions = match sessions::established(&layout.guarded) {
@@ -240,8 +253,7 @@ impl Nft {
         listed: &BTreeSet<Session>,
     ) -> Result<(), Failure> {
         let late = sessions::since(listed, &layout.guarded)?;
-        let mut script = Script::default();
-        elements::admit(&late, &mut script);
+        let script = elements::script(&elements::admit(&late));
         if !script.is_empty() {
             let before = self.generation;
             self.tool.execute(&script)?;
@@ -249,116 +261,6 @@ impl Nft {
             self.admitted.extend(late);
         }
         Ok(())
-    }
-
-    /// Looks whether all stands as it should, if anybody has changed the ruleset since the last
-    /// look, and mends it if it does not.
-    fn look(&mut self) -> Result<(), Failure> {
-        if self.generation.is_none() || generation::current() != self.generation {
-            let upkeep = self.reconcile()?;
-            self.mended.extend(upkeep.mended);
-        }
-        Ok(())
-    }
-
-    /// Carries out orders, one for each opening at most; which of them failed, and how.
-    fn carry_out(&mut self, orders: &[Order]) -> HashMap<Opening, Failure> {
-        let mut failed = HashMap::new();
-        let fail = |failed: &mut HashMap<_, _>, failure: &Failure| {
-            failed.extend(orders.iter().map(|order| (order.opening, failure.clone())));
-        };
-        let asked = Instant::now();
-        if let Err(failure) = self.look() {
-            fail(&mut failed, &failure);
-            return failed;
-        }
-        // A timeout counts from when the kernel is told of it.
-        let orders = &filter::later(orders, asked.elapsed());
-        let running = match &self.layout {
-            Some(layout) if orders.iter().any(|order| order.what == What::Close) => {
-                // Without the list connection tracking must do.
-                sessions::established(&layout.guarded).unwrap_or_default()
-            }
-            _ => Vec::new(),
-        };
-        let mut result = self.attempt(orders, &running);
-        if matches!(
-            result,
-            Err(Failure::Refused { .. } | Failure::NotRun { .. })
-        ) {
-            self.generation = None;
-            result = self.look().and_then(|()| self.attempt(orders, &running));
-        }
-        match result {
-            Ok(()) => {}
-            Err(failure @ Failure::Refused { .. }) => {
-                self.search(orders, &running, failure, &mut SEARCH.clone(), &mut failed);
-            }
-            Err(failure) => fail(&mut failed, &failure),
-        }
-        failed
-    }
-
-    /// One transaction.
-    fn attempt(&mut self, orders: &[Order], running: &[Session]) -> Result<(), Failure> {
-        let Some(layout) = &self.layout else {
-            return Err(not_established());
-        };
-        let stands = |opening: &Opening| self.kernel || self.wanted.contains_key(opening);
-        let script = elements::orders(layout, orders, &self.foreign, stands, running);
-        let now = Instant::now();
-        let before = self.generation;
-        if !script.is_empty() {
-            self.tool.execute(&script)?;
-        }
-        self.settle(before);
-        for &Order { opening, what } in orders {
-            match what {
-                What::Open { remaining: None } => {}
-                What::Open {
-                    remaining: Some(remaining),
-                }
-                | What::Extend { remaining } => {
-                    if let Some(end) = now.checked_add(remaining) {
-                        self.wanted.insert(opening, end);
-                    }
-                }
-                What::Close => {
-                    self.wanted.remove(&opening);
-                    let gate = self
-                        .layout
-                        .as_ref()
-                        .and_then(|layout| layout.gate(opening.door));
-                    let left = running
-                        .iter()
-                        .filter(|s| gate.is_some_and(|g| g.holds(opening, s)));
-                    self.admitted.extend(left);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds out which of these orders, refused together with this failure, are at fault.
-    fn search(
-        &mut self,
-        orders: &[Order],
-        running: &[Session],
-        failure: Failure,
-        budget: &mut usize,
-        failed: &mut HashMap<Opening, Failure>,
-    ) {
-        if orders.len() <= 1 || *budget < 2 {
-            failed.extend(orders.iter().map(|order| (order.opening, failure.clone())));
-            return;
-        }
-        *budget -= 2;
-        let (left, right) = orders.split_at(orders.len() / 2);
-        for half in [left, right] {
-            if let Err(failure) = self.attempt(half, running) {
-                self.search(half, running, failure, budget, failed);
-            }
-        }
     }
 
     /// Why an order cannot be carried out, whatever stands.
@@ -406,6 +308,21 @@ impl Firewall for Nft {
         self.on = On::new(interfaces)?;
         self.always = always.to_vec();
         Ok(())
+    }
+
+    fn drive(&mut self, by: Drive) {
+        self.drive = by;
+        self.why = None;
+    }
+
+    fn driven(&self) -> Option<Driven> {
+        Some(Driven {
+            by: match self.why {
+                Some(_) => Drive::Command,
+                None => self.drive,
+            },
+            why: self.why.clone(),
+        })
     }
 
     fn establish(

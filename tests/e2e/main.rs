@@ -15,6 +15,7 @@ mod connect;
 mod control;
 mod crash;
 mod disks;
+mod driving;
 mod filters;
 mod flood;
 mod guard;

@@ -4,9 +4,9 @@ use crate::config::Network;
 
 use super::super::filter::some_of;
 use super::ALWAYS_4;
-use super::elements::{MARKED, change, plain};
+use super::elements::{Verb, change, lasting, plain};
 use super::plan::{Plan, Wanted};
-use super::script::Script;
+use super::script::{Name, Script};
 use super::table::{Key, Set};
 
 /// One set of the networks that pass every guard: they and no others.
@@ -43,13 +43,12 @@ pub fn set(
         .filter(|&network| !set.elements.contains_key(&key_of(network)) && !taken(&network))
         .collect();
     if !out.is_empty() {
-        change("delete", &name, out.iter().map(|&key| plain(key)), script);
+        let leaving = out.iter().map(|&key| plain(key));
+        change(Verb::Delete, &Name::fixed(name), leaving, script);
     }
     if !missing.is_empty() {
-        let entries = missing
-            .iter()
-            .map(|&network| Script::of(&[&plain(key_of(network)), &MARKED]));
-        change("add", &name, entries, script);
+        let entries = missing.iter().map(|&network| lasting(key_of(network)));
+        change(Verb::Add, &Name::fixed(name), entries, script);
     }
     let out: Vec<Network> = out.into_iter().filter_map(network_of).collect();
     for (networks, what) in [

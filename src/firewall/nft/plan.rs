@@ -8,7 +8,7 @@ use super::super::filter::{all_of, some_of};
 use super::super::sessions::Session;
 use super::super::{Failure, Opening};
 use super::always;
-use super::elements::{admit, change, entry, plain, running_set};
+use super::elements::{Verb, admit, change, entry, plain, running_set};
 use super::layout::{Gate, Layout};
 use super::script::{Name, Script};
 use super::sets::Kind;
@@ -240,7 +240,7 @@ fn take_away(name: &Name, set: &Set, found: &Table, script: &mut Script) {
         script.line(&[&"delete set inet ", &TABLE, &" ", name]);
     } else if !set.elements.is_empty() {
         change(
-            "delete",
+            Verb::Delete,
             name,
             set.elements.keys().map(|&key| plain(key)),
             script,
@@ -344,16 +344,16 @@ fn openings(
         // Made to stand, whether it has ended by itself since it was read or not, so that
         // deleting it cannot fail.
         let stand = out.iter().map(|a| entry(a.address(), Duration::ZERO));
-        change("add", name, stand, script);
+        change(Verb::Add, name, stand, script);
         change(
-            "delete",
+            Verb::Delete,
             name,
             out.into_iter().map(|a| plain(Key::Address(a.address()))),
             script,
         );
     }
     if !enter.is_empty() {
-        change("add", name, enter, script);
+        change(Verb::Add, name, enter, script);
     }
     for (addresses, what) in [
         (put_back, "openings were missing, put back"),
@@ -406,7 +406,7 @@ fn sessions(
         }
     }
     if !ended.is_empty() {
-        change("delete", &name, ended, script);
+        change(Verb::Delete, &Name::fixed(name), ended, script);
     }
     if !missing.is_empty() {
         if known {
@@ -417,7 +417,9 @@ fn sessions(
             ));
         }
         plan.admitted.extend(&missing);
-        admit(&missing, script);
+        for edit in admit(&missing) {
+            edit.line(script);
+        }
     }
 }
 

@@ -32,6 +32,11 @@ impl Name {
         fits.then(|| Name(text.to_owned()))
     }
 
+    /// A name of this program's own.
+    pub fn fixed(text: &'static str) -> Name {
+        Name(text.to_owned())
+    }
+
     /// The name with more behind it.
     pub fn with(&self, more: &'static str) -> Name {
         Name(format!("{}{more}", self.0))
@@ -75,6 +80,13 @@ impl fmt::Display for Interface {
 /// takes 0 for "without end": so never less than 50 ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Millis(u64);
+
+impl Millis {
+    /// As a number.
+    pub fn count(self) -> u64 {
+        self.0
+    }
+}
 
 impl From<Duration> for Millis {
     fn from(time: Duration) -> Millis {

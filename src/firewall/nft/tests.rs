@@ -268,6 +268,6 @@ fn the_words_of_nft_in_short() {
 
 #[test]
 fn generations_leave_out_0() {
-    assert_eq!(generation::next(1), 2);
-    assert_eq!(generation::next(u32::MAX), 1);
+    assert_eq!(netlink::next(1), 2);
+    assert_eq!(netlink::next(u32::MAX), 1);
 }

@@ -6,7 +6,7 @@ use super::*;
 fn without_nft_everything_fails_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
-    let mut tables = Tables::new();
+    let mut tables = Tables::by(Drive::Command);
     tables.firewall = Nft::with_path(&[], &[], path).unwrap();
     let failure = tables.firewall.establish(&doors(), &[]).unwrap_err();
     assert_eq!(
@@ -50,7 +50,7 @@ pub fn in_nfts_place(dir: &Path, script: &str) {
 fn a_failure_is_retried_once_and_told_with_its_words() {
     let dir = tempfile::tempdir().unwrap();
     let (path, tries) = (dir.path().to_str().unwrap(), dir.path().join("tries"));
-    let mut tables = Tables::new();
+    let mut tables = Tables::by(Drive::Command);
     // It fails as often as the file says.
     in_nfts_place(
         dir.path(),
@@ -91,7 +91,7 @@ fn a_failure_is_retried_once_and_told_with_its_words() {
 fn orders_cost_one_process() {
     let dir = tempfile::tempdir().unwrap();
     let (path, log) = (dir.path().to_str().unwrap(), dir.path().join("log"));
-    let mut tables = Tables::new();
+    let mut tables = Tables::by(Drive::Command);
     in_nfts_place(
         dir.path(),
         &format!(

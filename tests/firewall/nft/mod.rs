@@ -3,6 +3,7 @@
 mod driving;
 mod idle;
 mod limits;
+mod netlink;
 mod networks;
 mod openings;
 mod repairs;
@@ -13,9 +14,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use postern::config::Door;
+use postern::config::{Door, Drive};
 use postern::firewall::nft::Nft;
-use postern::firewall::{Failure, Firewall, Opening, Order, What};
+use postern::firewall::{Driven, Failure, Firewall, Opening, Order, What};
 
 use crate::doors::{
     close, extend, idle, left, limited, on, open, opening, opens, prefix6, tcp, udp,
@@ -28,13 +29,20 @@ use crate::suite::{PATIENCE, Subject, carry_out, still, suite};
 struct Tables {
     firewall: Nft,
     net: Net,
+    drive: Drive,
 }
 
 impl Tables {
+    /// Driven as without a word of it in the configuration.
     fn new() -> Tables {
+        Tables::by(Drive::InProcess)
+    }
+
+    fn by(drive: Drive) -> Tables {
         Tables {
             net: Net::new(),
-            firewall: fresh(),
+            firewall: fresh(drive),
+            drive,
         }
     }
 
@@ -44,11 +52,42 @@ impl Tables {
             assert_eq!(done.result, Ok(()), "{:?}", done.order);
         }
     }
+
+    /// It was no other way than the one that is tested.
+    fn driven_so(&self) {
+        let (by, why) = (self.drive, None);
+        assert_eq!(self.firewall.driven(), Some(Driven { by, why }));
+    }
 }
 
-fn fresh() -> Nft {
-    Nft::new(&[INTERFACE.to_owned()], &[]).unwrap()
+fn fresh(drive: Drive) -> Nft {
+    let mut firewall = Nft::new(&[INTERFACE.to_owned()], &[]).unwrap();
+    firewall.drive(drive);
+    firewall
 }
+
+/// Tests, each driven in-process and by the command.
+macro_rules! either_way {
+    ($($test:ident)*) => {
+        mod in_process {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(postern::config::Drive::InProcess);
+                }
+            )*
+        }
+        mod by_command {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(postern::config::Drive::Command);
+                }
+            )*
+        }
+    };
+}
+use either_way;
 
 fn doors() -> Vec<Door> {
     vec![
@@ -67,10 +106,11 @@ impl Subject for Tables {
     }
 
     fn crash(&mut self) {
-        self.firewall = fresh();
+        self.firewall = fresh(self.drive);
     }
 
     fn let_in(&mut self) -> BTreeSet<Opening> {
+        self.driven_so();
         let mut all = BTreeSet::new();
         for (set, door) in [("ssh_4", 0), ("ssh_6", 0), ("sftp_4", 1), ("sftp_6", 1)] {
             let text = run(&format!("nft list set inet postern {set}"));
@@ -91,7 +131,17 @@ impl Subject for Tables {
     }
 }
 
-suite!(Tables::new());
+mod in_process {
+    use super::*;
+
+    suite!(Tables::by(Drive::InProcess));
+}
+
+mod by_command {
+    use super::*;
+
+    suite!(Tables::by(Drive::Command));
+}
 
 /// The ruleset without what moves by itself.
 fn ruleset() -> String {

@@ -2,6 +2,14 @@
 
 use super::*;
 
+either_way! {
+    all_of_a_network_is_let_in_and_nobody_else
+    at_the_end_its_sessions_run_on
+    addresses_that_name_no_site_are_let_in_by_themselves
+    a_network_of_another_length_is_made_anew
+    connections_and_traffic_are_the_networks
+}
+
 /// Another address of the client's network, and one of another network.
 const NEAR: &str = "fd77::ffff:2";
 const FAR: &str = "fd77:0:0:1::2";
@@ -14,17 +22,16 @@ fn doors() -> Vec<Door> {
     ]
 }
 
-fn tables() -> Tables {
-    let mut tables = Tables::new();
+fn tables(drive: Drive) -> Tables {
+    let mut tables = Tables::by(drive);
     tables.net.add_client(NEAR);
     tables.net.add_client(FAR);
     tables.firewall.establish(&doors(), &[]).unwrap();
     tables
 }
 
-#[test]
-fn all_of_a_network_is_let_in_and_nobody_else() {
-    let mut tables = tables();
+fn all_of_a_network_is_let_in_and_nobody_else(drive: Drive) {
+    let mut tables = tables(drive);
     let ssh = listen(22);
     let since = Instant::now();
     tables.obey(&[open(0, NETWORK, 600), open(0, CLIENT_4, 600)]);
@@ -65,9 +72,8 @@ fn all_of_a_network_is_let_in_and_nobody_else() {
     tables.net.reach(NEAR, SERVER_6, 22);
 }
 
-#[test]
-fn at_the_end_its_sessions_run_on() {
-    let mut tables = tables();
+fn at_the_end_its_sessions_run_on(drive: Drive) {
+    let mut tables = tables(drive);
     let ssh = listen(22);
     tables.obey(&[open(0, NETWORK, 600)]);
     let mut sessions = [CLIENT_6, NEAR].map(|from| Session::new(&tables.net, &ssh, from));
@@ -86,9 +92,8 @@ fn at_the_end_its_sessions_run_on() {
     }
 }
 
-#[test]
-fn addresses_that_name_no_site_are_let_in_by_themselves() {
-    let mut tables = tables();
+fn addresses_that_name_no_site_are_let_in_by_themselves(drive: Drive) {
+    let mut tables = tables(drive);
     tables.obey(&[open(0, "fe80::7", 600), open(0, NETWORK, 600)]);
     assert_eq!(
         tables.firewall.openings().unwrap(),
@@ -99,9 +104,8 @@ fn addresses_that_name_no_site_are_let_in_by_themselves() {
     assert!(!set("ssh_net6").contains("fe80::"), "{}", set("ssh_net6"));
 }
 
-#[test]
-fn a_network_of_another_length_is_made_anew() {
-    let mut tables = tables();
+fn a_network_of_another_length_is_made_anew(drive: Drive) {
+    let mut tables = tables(drive);
     let _ssh = listen(22);
     tables.obey(&[open(0, NETWORK, 600)]);
     let wider = [
@@ -120,9 +124,8 @@ fn a_network_of_another_length_is_made_anew() {
     tables.obey(&[close(0, "fd77::/48")]);
 }
 
-#[test]
-fn connections_and_traffic_are_the_networks() {
-    let mut tables = tables();
+fn connections_and_traffic_are_the_networks(drive: Drive) {
+    let mut tables = tables(drive);
     let ssh = listen(22);
     let one = || {
         vec![idle(

@@ -2,9 +2,15 @@
 
 use super::*;
 
-#[test]
-fn a_guard_drops_and_a_lease_opens_for_its_address_only() {
-    let mut tables = Tables::new();
+either_way! {
+    a_guard_drops_and_a_lease_opens_for_its_address_only
+    doors_without_a_guard_and_udp
+    a_lease_ends_by_itself
+    an_end_moves_both_ways
+}
+
+fn a_guard_drops_and_a_lease_opens_for_its_address_only(drive: Drive) {
+    let mut tables = Tables::by(drive);
     let _ssh = listen(22);
     let _http = listen(80);
     tables.firewall.establish(&doors(), &[]).unwrap();
@@ -33,9 +39,8 @@ fn a_guard_drops_and_a_lease_opens_for_its_address_only() {
     tables.net.reach(CLIENT_4, SERVER_4, 22);
 }
 
-#[test]
-fn doors_without_a_guard_and_udp() {
-    let tables = &mut Tables::new();
+fn doors_without_a_guard_and_udp(drive: Drive) {
+    let tables = &mut Tables::by(drive);
     let _http = listen(80);
     let dns = std::net::UdpSocket::bind((SERVER_4, 53)).unwrap();
     dns.set_read_timeout(Some(Duration::from_millis(300)))
@@ -59,9 +64,8 @@ fn doors_without_a_guard_and_udp() {
 }
 
 /// The kernel ends a lease even when nobody is left to close it.
-#[test]
-fn a_lease_ends_by_itself() {
-    let mut tables = Tables::new();
+fn a_lease_ends_by_itself(drive: Drive) {
+    let mut tables = Tables::by(drive);
     tables.firewall.establish(&doors(), &[]).unwrap();
     tables.obey(&[open(0, CLIENT_4, 2)]);
     assert_eq!(tables.let_in().len(), 1);
@@ -110,9 +114,8 @@ fn expires(set: &str, address: &str) -> Duration {
     Duration::from_millis(total)
 }
 
-#[test]
-fn an_end_moves_both_ways() {
-    let mut tables = Tables::new();
+fn an_end_moves_both_ways(drive: Drive) {
+    let mut tables = Tables::by(drive);
     tables.firewall.establish(&doors(), &[]).unwrap();
     let about = |seconds: u64| {
         let left = expires("ssh_4", CLIENT_4).as_secs();

@@ -2,6 +2,11 @@
 
 use super::*;
 
+either_way! {
+    a_session_outlives_whatever_happens_to_the_rules
+    a_session_under_a_lease_outlives_it_without_connection_tracking
+}
+
 /// Sessions that were there before: connection tracking has not been in use, so that it knows
 /// none of them; the idle one and the one whose client speaks first look new to it.
 #[test]
@@ -54,9 +59,8 @@ fn a_guards_arrival_cuts_no_running_session() {
 }
 
 /// As a reload, a restart and a repair do it.
-#[test]
-fn a_session_outlives_whatever_happens_to_the_rules() {
-    let mut tables = Tables::new();
+fn a_session_outlives_whatever_happens_to_the_rules(drive: Drive) {
+    let mut tables = Tables::by(drive);
     let ssh = listen(22);
     let mut before = Session::new(&tables.net, &ssh, CLIENT_4);
     tables.firewall.establish(&doors(), &[]).unwrap();
@@ -90,9 +94,8 @@ fn a_session_outlives_whatever_happens_to_the_rules() {
 }
 
 /// Connection tracking may forget a session (here: within a second; elsewhere: it is flushed).
-#[test]
-fn a_session_under_a_lease_outlives_it_without_connection_tracking() {
-    let mut tables = Tables::new();
+fn a_session_under_a_lease_outlives_it_without_connection_tracking(drive: Drive) {
+    let mut tables = Tables::by(drive);
     let ssh = listen(22);
     tables.firewall.establish(&doors(), &[]).unwrap();
     run("sysctl -q net.netfilter.nf_conntrack_tcp_timeout_established=1");
