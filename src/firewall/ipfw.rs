@@ -1,4 +1,4 @@
-//! FreeBSD's ipfw(4), by its command.
+//! FreeBSD's ipfw(4): by its command, and entries for orders by calls of the kernel's own.
 //!
 //! All rules of ours are in set 31, which `ipfw flush` and `service ipfw restart` spare, at the
 //! numbers that the configuration gives, each with a comment that begins with `postern:`. At the

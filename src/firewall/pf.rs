@@ -1,4 +1,4 @@
-//! pf, by pfctl(8).
+//! pf: by pfctl(8), and entries for orders by calls of the kernel's own.
 //!
 //! One anchor of ours, `postern`, that the administrator's pf.conf names (`anchor "postern"`).
 //! It is loaded whole, which is all or nothing and leaves entries of tables and states as they

@@ -7,6 +7,8 @@ use super::super::layout::Rule;
 use super::*;
 use crate::config::Network;
 
+mod orders;
+
 /// What a **double** of ipfw in the kernel has and does. It reads requests by the offsets that
 /// were printed on 12.1, not by those of the code under test.
 #[derive(Debug)]
