@@ -1,4 +1,4 @@
-//! FreeBSD's ipfw(4), by its command.
+//! FreeBSD's ipfw(4): by its command, and entries for orders by calls of the kernel's own.
 //!
 //! All rules of ours are in set 31, which `ipfw flush` and `service ipfw restart` spare, at the
 //! numbers that the configuration gives, each with a comment that begins with `postern:`. At the
@@ -22,15 +22,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::config::{Door, Network};
+use crate::config::{Door, Drive, Network};
 
 use super::sessions::{self, Session};
-use super::{Done, Failure, Firewall, Opening, Order, Upkeep, What};
+use super::{Done, Driven, Failure, Firewall, Opening, Order, Upkeep, What};
 use super::{filter, run};
 
+mod abi;
 mod batch;
 mod canon;
 mod entries;
+mod inprocess;
+mod kernel;
 mod layout;
 mod listing;
 mod orders;
@@ -38,8 +41,9 @@ mod plan;
 mod reconcile;
 mod tool;
 
-use batch::{Batch, Table};
+use batch::{Batch, Name, Table};
 use canon::Canon;
+use inprocess::InProcess;
 use layout::{By, Layout, On, Rule};
 use tool::Tool;
 
@@ -52,6 +56,7 @@ const TOGETHER: usize = 4096;
 #[derive(Debug)]
 pub struct Ipfw {
     tool: Tool,
+    in_process: InProcess,
     on: On,
     always: Vec<Network>,
     layout: Option<Layout>,
@@ -87,6 +92,7 @@ impl Ipfw {
     ) -> Result<Ipfw, Failure> {
         Ok(Ipfw {
             tool: Tool::new(path),
+            in_process: InProcess::new(),
             on: On::new(interfaces)?,
             always: always.to_vec(),
             layout: None,
@@ -155,17 +161,29 @@ impl Ipfw {
             rules: &rules,
         };
         let steps = orders::steps(orders, &known);
-        let text = self.tool.execute(&steps.batch)?;
+        let in_process = !by_rules && self.in_process.carry_out(&layout, &steps.batch);
+        let listed = match in_process {
+            true => None,
+            false => {
+                let before = self.in_process.image(&layout);
+                Some((before, self.tool.execute(&steps.batch)?))
+            }
+        };
         self.admitted.extend(steps.left);
         for order in orders {
             if !steps.failed.contains_key(&order.opening) {
                 self.note(&layout, order, now);
             }
         }
+        let Some((before, text)) = listed else {
+            return Ok(steps.failed);
+        };
         let lines = text.lines().take_while(|line| !line.starts_with("--- "));
         let stands = listing::rules(lines)
             .is_some_and(|rules| plan::rules_right(&rules, &layout, &self.canon));
-        if !stands && let Some(problem) = self.repair()? {
+        if stands {
+            self.in_process.right(before, &layout);
+        } else if let Some(problem) = self.repair()? {
             return Err(problem);
         }
         Ok(steps.failed)
@@ -220,6 +238,27 @@ impl Firewall for Ipfw {
         Ok(())
     }
 
+    fn drive(&mut self, by: Drive) {
+        self.in_process.drive(by);
+    }
+
+    fn driven(&self) -> Option<Driven> {
+        let mut driven = self.in_process.driven();
+        let gates = self.layout.iter().flat_map(Layout::gates);
+        let (rules, tables): (Vec<_>, Vec<_>) = gates
+            .map(|(_, gate)| gate)
+            .partition(|gate| matches!(gate.by, By::Rules { .. }));
+        if driven.by == Drive::InProcess && !rules.is_empty() {
+            let names: Vec<&Name> = rules.iter().map(|gate| &gate.name).collect();
+            let names = filter::some_of(&names);
+            driven.why = Some(format!("rules are left to ipfw(8): {names}"));
+            if tables.is_empty() {
+                driven.by = Drive::Command;
+            }
+        }
+        Some(driven)
+    }
+
     fn establish(
         &mut self,
         doors: &[Door],
@@ -261,12 +300,19 @@ impl Firewall for Ipfw {
         for orders in orders.chunks(TOGETHER) {
             let (latest, mut failed) = filter::latest(orders, |order| self.objection(order));
             // What is wrong with an administrator's table must not fail orders at others.
-            let mut batches: BTreeMap<Option<Table>, Vec<Order>> = BTreeMap::new();
+            // And what is done in-process need not wait for what is not.
+            let mut batches: BTreeMap<(bool, Option<Table>), Vec<Order>> = BTreeMap::new();
             for order in latest {
-                let layout = self.layout.as_ref();
-                let table = layout.and_then(|layout| theirs(layout, order.opening.door));
-                let table = table.cloned();
-                batches.entry(table).or_default().push(order);
+                let gate = self
+                    .layout
+                    .as_ref()
+                    .and_then(|l| l.gate(order.opening.door));
+                let place = match gate.map(|gate| &gate.by) {
+                    Some(By::Table(table @ Table::Theirs(_))) => (false, Some(table.clone())),
+                    Some(By::Rules { .. }) => (true, None),
+                    _ => (false, None),
+                };
+                batches.entry(place).or_default().push(order);
             }
             for orders in batches.values() {
                 failed.extend(self.carry_out(orders));

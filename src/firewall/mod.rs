@@ -9,6 +9,7 @@ use crate::config::{Door, Drive, Network};
 
 mod backends;
 pub mod command;
+mod drive;
 mod filter;
 pub use filter::numbers;
 pub mod ipfw;

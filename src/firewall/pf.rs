@@ -1,4 +1,4 @@
-//! pf, by pfctl(8).
+//! pf: by pfctl(8), and entries for orders by calls of the kernel's own.
 //!
 //! One anchor of ours, `postern`, that the administrator's pf.conf names (`anchor "postern"`).
 //! It is loaded whole, which is all or nothing and leaves entries of tables and states as they
@@ -32,19 +32,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::config::{Door, Network};
+use crate::config::{Door, Drive, Network};
 
 use super::filter::{self, all_of, some_of};
 use super::sessions::Session;
-use super::{Done, Failure, Firewall, Opening, Order, Upkeep, run};
+use super::{Done, Driven, Failure, Firewall, Opening, Order, Upkeep, run};
 
+mod abi;
 mod anchor;
+mod device;
+mod inprocess;
 mod layout;
 mod listing;
 mod orders;
 mod states;
 mod tool;
 
+use inprocess::InProcess;
 use layout::{GUARD, Gate, Layout, On};
 use listing::{Counted, Entry};
 use states::{History, Watch};
@@ -61,6 +65,7 @@ const TOGETHER: usize = 4096;
 #[derive(Debug)]
 pub struct Pf {
     tool: Tool,
+    in_process: InProcess,
     on: On,
     always: Vec<Network>,
     layout: Option<Layout>,
@@ -92,6 +97,7 @@ impl Pf {
     pub fn with_path(interfaces: &[String], always: &[Network], path: &str) -> Result<Pf, Failure> {
         Ok(Pf {
             tool: Tool::new(path),
+            in_process: InProcess::new(),
             on: On::new(interfaces)?,
             always: always.to_vec(),
             layout: None,
@@ -118,6 +124,7 @@ impl Pf {
 
     fn attempt_to_reconcile(&mut self) -> Result<Upkeep, Failure> {
         let layout = self.layout.clone().ok_or_else(not_established)?;
+        self.in_process.look();
         let mut upkeep = Upkeep::default();
         if layout.anchored() {
             self.anchor(&layout, &mut upkeep)?;
@@ -230,6 +237,14 @@ impl Firewall for Pf {
         self.on = On::new(interfaces)?;
         self.always = always.to_vec();
         Ok(())
+    }
+
+    fn drive(&mut self, by: Drive) {
+        self.in_process.drive(by);
+    }
+
+    fn driven(&self) -> Option<Driven> {
+        Some(self.in_process.driven())
     }
 
     fn establish(

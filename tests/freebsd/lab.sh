@@ -19,6 +19,9 @@ steps='7143 2912/udp 9001 6044'
 try=$((2 + slow))
 # A lease whose end is waited for.
 lease=$((20 * slow))
+# What configurations say of how tables are driven, if anything, and what posternd runs under.
+drive=
+under=
 
 # srv COMMAND...: on the server.
 srv() {
@@ -205,6 +208,7 @@ configure() {
             *trial*) ;;
             *) echo 'trial = "off"' ;;
         esac
+        [ -z "$drive" ] || printf 'drive = "%s"\n' "$drive"
         printf '%s\n\n' "${2:-}"
         cat
     } >"$work/postern.toml"
@@ -227,7 +231,8 @@ ctl() {
 # start: posternd, until it listens.
 start() {
     must ctl check
-    jexec "$srv_jail" "$bin/posternd" -v -c "$work/postern.toml" >>"$work/out" 2>&1 </dev/null &
+    # shellcheck disable=SC2086 # one word an argument
+    jexec "$srv_jail" $under "$bin/posternd" -v -c "$work/postern.toml" >>"$work/out" 2>&1 </dev/null &
     echo $! >"$work/posternd.pid"
     wait_for 30 "posternd listens at $srv_if" listening
 }

@@ -2,7 +2,7 @@
 # shellcheck disable=SC1090,SC1091,SC2154 # the files that it sources are checked by themselves
 # What Linux cannot show: posternd on a FreeBSD kernel with its real ipfw and pf.
 #
-#   sh tests/freebsd/run.sh BINDIR [ipfw numbers repair trial confine gateway pf render live article rc]
+#   sh tests/freebsd/run.sh BINDIR [ipfw numbers drive repair trial confine gateway knocks pf render live article rc]
 #
 # BINDIR holds posternd, posternctl and postern, built wherever. As root, on FreeBSD 12.1 or
 # later with VIMAGE (as GENERIC has it); nothing but the base system is needed. Server and client
@@ -38,7 +38,7 @@ done
 case ${POSTERN_TEST_SLOW:-1} in
     '' | 0 | *[!0-9]*) cannot "POSTERN_TEST_SLOW is no whole number of at least 1" ;;
 esac
-[ $# -gt 0 ] || set -- ipfw numbers repair trial confine gateway knocks pf render live article rc
+[ $# -gt 0 ] || set -- ipfw numbers drive repair trial confine gateway knocks pf render live article rc
 for file; do
     [ -f "$here/$file.sh" ] || cannot "there is no $here/$file.sh"
 done

@@ -9,7 +9,7 @@ use super::super::sessions::Session;
 use super::layout::Rule;
 
 /// The set of all our rules: a flush spares it, and so does `service ipfw restart` (ipfw(8)).
-const SET: u8 = 31;
+pub const SET: u8 = 31;
 
 /// The longest line: some versions of ipfw(8) read lines into BUFSIZ (1024) bytes.
 pub const LONGEST_LINE: usize = 1000;
@@ -111,7 +111,7 @@ impl fmt::Display for Table {
 }
 
 /// What a table of ours holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Holds {
     /// Addresses and networks.
     Addresses,
@@ -129,14 +129,40 @@ impl Holds {
     }
 }
 
+/// A change of a table's entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A network's entry is made, or gets this value.
+    Enter(Table, Network, u32),
+    /// It is taken out.
+    Leave(Table, Network),
+    /// A session's entry is made.
+    Admit(Table, Session),
+}
+
 /// Lines for `ipfw /dev/stdin`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch(String);
+pub struct Batch {
+    text: String,
+    changes: Vec<Change>,
+    /// Whether it does more than list and make those changes.
+    more: bool,
+}
 
 impl Batch {
     fn line(&mut self, line: fmt::Arguments) {
         // Writing to a String does not fail.
-        let _ = writeln!(self.0, "{line}");
+        let _ = writeln!(self.text, "{line}");
+    }
+
+    fn other(&mut self, line: fmt::Arguments) {
+        self.more = true;
+        self.line(line);
+    }
+
+    /// All that it does but list, if that is nothing but such changes.
+    pub fn changes(&self) -> Option<&[Change]> {
+        (!self.more).then_some(&self.changes)
     }
 
     /// Lists our set.
@@ -162,58 +188,64 @@ impl Batch {
     /// Makes a table that is not there.
     pub fn create(&mut self, table: &Table, holds: Holds) {
         let kind = holds.kind();
-        self.line(format_args!("{table} create type {kind} missing"));
+        self.other(format_args!("{table} create type {kind} missing"));
     }
 
     /// Takes a table away that no rule names.
     pub fn destroy(&mut self, table: &Table) {
-        self.line(format_args!("{table} destroy"));
+        self.other(format_args!("{table} destroy"));
     }
 
     /// Puts an entry into a table of addresses, or sets its value.
     pub fn enter(&mut self, table: &Table, network: Network, value: u32) {
         self.line(format_args!("{table} add {network} {value}"));
+        self.changes
+            .push(Change::Enter(table.clone(), network, value));
     }
 
     /// Takes it out.
     pub fn leave(&mut self, table: &Table, network: Network) {
         self.line(format_args!("{table} delete {network}"));
+        self.changes.push(Change::Leave(table.clone(), network));
     }
 
     /// Puts a session into a table of flows.
     pub fn admit(&mut self, table: &Table, session: &Session) {
         self.line(format_args!("{table} add {}", flow(session)));
+        self.changes.push(Change::Admit(table.clone(), *session));
     }
 
     /// Takes it out.
     pub fn dismiss(&mut self, table: &Table, session: &Session) {
-        self.line(format_args!("{table} delete {}", flow(session)));
+        self.other(format_args!("{table} delete {}", flow(session)));
     }
 
     /// Adds a rule behind those of its number.
     pub fn add(&mut self, rule: &Rule) {
         let Rule { number, text } = rule;
-        self.line(format_args!("add {number:05} set {SET} {text}"));
+        self.other(format_args!("add {number:05} set {SET} {text}"));
     }
 
     /// Deletes every rule of our set with this number.
     pub fn delete(&mut self, number: u16) {
-        self.line(format_args!("set {SET} delete {number:05}"));
+        self.other(format_args!("set {SET} delete {number:05}"));
     }
 
     /// Adds the lines of another.
     pub fn append(&mut self, other: &Batch) {
-        self.0.push_str(&other.0);
+        self.text.push_str(&other.text);
+        self.changes.extend_from_slice(&other.changes);
+        self.more |= other.more;
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 
     /// As text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 

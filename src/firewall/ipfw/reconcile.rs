@@ -57,6 +57,7 @@ impl Ipfw {
         let mut mended = Vec::new();
         loop {
             attempts -= 1;
+            let before = self.in_process.image(&layout);
             let found = self.look(&layout, !self.known)?;
             let sessions = match sessions::established(&layout.guarded) {
                 Ok(sessions) => Some(BTreeSet::from_iter(sessions)),
@@ -75,12 +76,21 @@ impl Ipfw {
                 true => Ok(()),
                 false => self.tool.execute(&batch).map(drop),
             };
+            let before = match plan.rules_change {
+                true => self.in_process.image(&layout),
+                false => before,
+            };
             match made.and_then(|()| self.read_back(&plan.made)) {
                 Ok(()) => {}
                 // Somebody else may have been at it since it was looked at.
                 Err(Failure::Refused { .. } | Failure::Unexpected(_)) if attempts > 0 => continue,
                 Err(failure) => return Err(failure),
             }
+            // What stands in the way of a rule is among the problems; rules that only went were
+            // not listed since.
+            let seen = plan.problems.is_empty() && !(plan.rules_change && plan.made.is_empty());
+            let before = before.filter(|_| seen);
+            self.in_process.right(before, &layout);
             self.known = true;
             self.foreign = plan.foreign;
             self.lent = plan.lent;

@@ -4,7 +4,7 @@ use super::layout::{Form, example};
 use super::listing::Line;
 use super::*;
 
-fn door(name: &str, ports: &[u16], rule: u16, guard: Option<u16>) -> Door {
+pub(super) fn door(name: &str, ports: &[u16], rule: u16, guard: Option<u16>) -> Door {
     let ports: Vec<Port> = ports
         .iter()
         .map(|&number| Port {
@@ -38,7 +38,7 @@ fn laid(doors: &[Door], always: &[Network]) -> Result<Layout, Failure> {
     Layout::new(doors, &On::new(&["xl0".to_owned()])?, always)
 }
 
-fn opens(door: &mut Door) -> &mut Opens {
+pub(super) fn opens(door: &mut Door) -> &mut Opens {
     match &mut door.action {
         Action::Open(opens) => opens,
         Action::Command(_) => unreachable!("they all open"),

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
+use crate::config::Network;
+
 use super::super::{Failure, Opening, Order, What, filter};
 use super::layout::{Gate, Layout};
 use super::listing::Entry;
@@ -14,7 +16,7 @@ impl Pf {
         let Some(layout) = &self.layout else {
             return Err(not_established());
         };
-        if !layout.anchored() {
+        if !layout.anchored() || self.in_process.stands(layout) {
             return Ok(());
         }
         let wanted: Vec<String> = layout.tables().map(str::to_owned).collect();
@@ -82,19 +84,24 @@ impl Pf {
         failed
     }
 
-    /// Orders at one door: a call to add, a call to delete.
+    /// Orders at one door: a call to add, a call to delete. In-process or by pfctl, either makes up
+    /// for what the other did not do.
     fn attempt(&mut self, gate: &Gate, orders: &[Order]) -> Result<(), Failure> {
         let (close, open): (Vec<&Order>, Vec<&Order>) =
             orders.iter().partition(|order| order.what == What::Close);
-        // Adding would make a table that nobody's rules name.
-        if !gate.ours && self.tool.entered(gate)?.is_none() {
-            return Err(no_table(gate));
-        }
-        let of = |order: &&Order| Entry::of(order.opening.address);
+        let of = |order: &&Order| order.opening.address;
         let alone = |order: &&&Order| !self.is_shared(gate, order.opening);
-        let gone: Vec<Entry> = close.iter().filter(alone).map(of).collect();
-        self.tool.change(gate, "add", open.iter().map(of))?;
-        self.tool.change(gate, "delete", gone)?;
+        let enter: Vec<Network> = open.iter().map(of).collect();
+        let leave: Vec<Network> = close.iter().filter(alone).map(of).collect();
+        if !self.in_process.carry_out(gate, &enter, &leave) {
+            // Adding would make a table that nobody's rules name.
+            if !gate.ours && self.tool.entered(gate)?.is_none() {
+                return Err(no_table(gate));
+            }
+            let entries = |networks: Vec<Network>| networks.into_iter().map(Entry::of);
+            self.tool.change(gate, "add", entries(enter))?;
+            self.tool.change(gate, "delete", entries(leave))?;
+        }
         if gate.kill_states && !close.is_empty() {
             let calls = self.tool.calls()?;
             self.history.called(&calls);
