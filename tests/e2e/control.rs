@@ -71,6 +71,31 @@ fn status_shows_how_it_fares() {
 }
 
 #[test]
+fn status_says_how_openings_are_made() {
+    let net = Net::new(1);
+    let mut daemon = Daemon::start(&net.server, &[ssh("1h")]);
+    for (drive, words) in [
+        ("in-process", "firewall: nft, driven in-process"),
+        ("command", "firewall: nft, driven by its command"),
+    ] {
+        daemon.set("drive", &format!("{drive:?}"));
+        daemon.configure(&[ssh("1h")]);
+        daemon.reload();
+        until("a knock opens", || {
+            net.client().knock(net.server.v4, &STEPS);
+            daemon.lease("ssh", net.client().v4).is_some()
+        });
+        let driven = serde_json::json!({ "by": drive });
+        assert_eq!(daemon.status().unwrap()["driven"], driven);
+        let shown = daemon.ctl(&["status"]).stdout;
+        assert!(shown.lines().any(|line| line == words), "{shown}");
+        daemon.ctl(&["close", &net.client().v4.to_string()]);
+    }
+    let log = daemon.log();
+    assert!(!log.contains("firewall: openings"), "{log}");
+}
+
+#[test]
 fn close_ends_what_it_names() {
     let net = Net::new(2);
     let _service = Service::start(&net.server, &[22, 443]);
