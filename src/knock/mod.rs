@@ -62,6 +62,9 @@ pub const EVERYWHERE: u64 = u64::MAX;
 /// How many attempts one source may have at once (more if one packet can begin more).
 const PER_SOURCE: usize = 4;
 
+/// Of so many packets the attempts are fetched from memory at once.
+const TOGETHER: usize = 32;
+
 /// A sequence as the listener watches it: one per knock of a door.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(Debug))]
@@ -241,13 +244,43 @@ impl Knocks {
         &mut self,
         arrival: &Arrival<'_>,
         ours: impl Fn(IpAddr) -> bool,
+        out: impl FnMut(Outcome),
+    ) {
+        self.arrive_all(std::slice::from_ref(arrival), ours, out);
+    }
+
+    /// Takes packets in the order they came: as [`Knocks::arrive`], and faster for many at once.
+    pub fn arrive_all(
+        &mut self,
+        arrivals: &[Arrival<'_>],
+        ours: impl Fn(IpAddr) -> bool,
         mut out: impl FnMut(Outcome),
     ) {
-        self.expire(arrival.time, &mut out);
+        for some in arrivals.chunks(TOGETHER) {
+            let mut buckets = [0; TOGETHER];
+            for (bucket, arrival) in buckets.iter_mut().zip(some) {
+                *bucket = self.table.bucket(&pack(arrival.source));
+            }
+            self.table.touch(&buckets[..some.len()]);
+            for (bucket, arrival) in buckets.into_iter().zip(some) {
+                self.take(arrival, bucket, &ours, &mut out);
+            }
+        }
+    }
+
+    /// Takes one packet, whose source's attempts are in this bucket.
+    fn take(
+        &mut self,
+        arrival: &Arrival<'_>,
+        bucket: usize,
+        ours: &impl Fn(IpAddr) -> bool,
+        out: &mut impl FnMut(Outcome),
+    ) {
+        self.expire(arrival.time, &mut *out);
         let (key, flags) = match arrival.what {
             What::Tcp { port, flags } => (u32::from(port), Some(flags)),
             What::Udp { port, .. } => (u32::from(port) | 1 << 16, None),
-            What::Echo { payload } => return self.ping(arrival, payload, ours, &mut out),
+            What::Echo { payload } => return self.ping(arrival, payload, ours, out),
         };
         if !self.sequences.concerns(key) || !can_knock(arrival.source) {
             return;
@@ -260,7 +293,6 @@ impl Knocks {
             to_us: ours(arrival.destination),
         };
         let source = pack(arrival.source);
-        let bucket = self.table.bucket(&source);
         let mut under_way = Few::default();
         let mut own = self.table.own(bucket, &source);
         for place in table::places(bucket, own) {
@@ -270,7 +302,7 @@ impl Knocks {
         }
         let mut taken_on = false;
         for &(_, place) in under_way.as_slice() {
-            taken_on |= self.go_on(place as usize, &packet, arrival.source, &mut out);
+            taken_on |= self.go_on(place as usize, &packet, arrival.source, out);
         }
         if taken_on || !self.admitting {
             return;
@@ -291,7 +323,7 @@ impl Knocks {
         let mut spared = 0;
         for &(family, _) in begun.as_slice() {
             let root = family + 1;
-            if self.goes_on(root, arrival.source, &mut out)
+            if self.goes_on(root, arrival.source, out)
                 && let Some(place) = self.room(bucket, own, spared)
             {
                 let way = 1 << (place % WAYS);
@@ -299,7 +331,7 @@ impl Knocks {
                 let now = millis(self.now);
                 self.table
                     .insert(place, &source, root, self.queue_of(root), now);
-                self.tell(root, Kind::Stage, arrival.source, &mut out);
+                self.tell(root, Kind::Stage, arrival.source, out);
             }
         }
     }
@@ -398,7 +430,12 @@ impl Knocks {
         let roots = self.sequences.families.len() as u32;
         let limit = PER_SOURCE.max(self.sequences.most_begun);
         let now = millis(self.now);
-        match self.table.room(bucket, own, roots, limit, spared, now) {
+        // Most stand at the first step.
+        let stage = |number| match number <= roots {
+            true => 1,
+            false => self.sequences.node(number).map_or(1, |node| node.stage),
+        };
+        match self.table.room(bucket, own, stage, limit, spared, now) {
             Room::Free(place) => Some(place),
             Room::Instead(place) => {
                 self.counters.evicted += 1;

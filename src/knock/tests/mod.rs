@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::Protocol;
 
+mod floods;
 mod model;
 mod properties;
 mod spa;
@@ -13,14 +14,14 @@ mod sweeps;
 pub(super) const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 pub(super) const SYN: u8 = 0x02;
 
-pub(super) fn tcp(number: u16) -> Port {
+pub(super) const fn tcp(number: u16) -> Port {
     Port {
         protocol: Protocol::Tcp,
         number,
     }
 }
 
-pub(super) fn udp(number: u16) -> Port {
+pub(super) const fn udp(number: u16) -> Port {
     Port {
         protocol: Protocol::Udp,
         number,

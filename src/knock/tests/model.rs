@@ -1,5 +1,6 @@
 //! The rules, read straight and slowly: a list of attempts and nothing else.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use super::super::*;
@@ -298,11 +299,14 @@ impl<'a> Model<'a> {
                 .filter(|&n| {
                     let a = &self.attempts[n];
                     a.bucket == bucket
-                        && a.taken.len() == 1
-                        && (a.source == source || !too_many)
+                        && (!too_many || a.source == source && a.taken.len() == 1)
                         && !spared.contains(&a.way)
                 })
-                .min_by_key(|&n| (self.attempts[n].began, self.attempts[n].way));
+                .max_by_key(|&n| {
+                    let a = &self.attempts[n];
+                    let age = self.now / 1000 - a.began + 1;
+                    ((age << 16) / a.taken.len() as u64, Reverse(a.way))
+                });
             let Some(victim) = victim else { return false };
             way = Some(self.attempts.remove(victim).way);
         }

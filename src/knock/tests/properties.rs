@@ -251,6 +251,30 @@ proptest! {
     }
 
     #[test]
+    fn many_at_once_are_as_one_by_one(
+        watches in any_watches(),
+        events in prop::collection::vec(any_event(), 0..120),
+        capacity in 0usize..100,
+        many in 1usize..80,
+    ) {
+        let mut runs = [(); 2].map(|()| Knocks::new(watches.clone(), &[], [1, 2], capacity));
+        let ports = runs[0].ports();
+        let all: Vec<Arrival> = arrivals(&watches, &ports, &events)
+            .into_iter()
+            .map(|(arrival, _)| arrival)
+            .collect();
+        let mut out = [Vec::new(), Vec::new()];
+        for arrival in &all {
+            runs[0].arrive(arrival, ours, |o| out[0].push(o));
+        }
+        for some in all.chunks(many) {
+            runs[1].arrive_all(some, ours, |o| out[1].push(o));
+        }
+        prop_assert_eq!(&out[0], &out[1]);
+        prop_assert_eq!(runs[0].counters(), runs[1].counters());
+    }
+
+    #[test]
     fn replays_alike_whatever_the_secret(
         watches in any_watches(),
         events in prop::collection::vec(any_event(), 0..120),
@@ -326,42 +350,6 @@ proptest! {
     }
 }
 
-/// A part of the table is full of others' attempts that are further along.
-#[test]
-fn an_attempt_never_gives_way_to_one_less_far_along() {
-    let steps = [tcp(20001), tcp(30001), tcp(10001)];
-    let mut knocks = Knocks::new(vec![watch(0, &steps)], &[], [5, 6], 8);
-    for n in 0..8 {
-        outcomes(&mut knocks, &hit(0, source(n), steps[0]));
-        outcomes(&mut knocks, &hit(0, source(n), steps[1]));
-    }
-    for n in 100..10_000 {
-        assert_eq!(outcomes(&mut knocks, &hit(1, source(n), steps[0])), []);
-    }
-    assert_eq!(knocks.counters().evicted, 9_900);
-    for n in 0..8 {
-        let last = outcomes(&mut knocks, &hit(2, source(n), steps[2]));
-        assert_eq!(last[0].kind, Kind::Grant);
-    }
-}
-
-#[test]
-fn of_attempts_at_the_first_step_the_oldest_gives_way() {
-    let steps = [tcp(20001), tcp(30001), tcp(10001)];
-    let mut knocks = Knocks::new(vec![watch(0, &steps)], &[], [5, 6], 8);
-    for n in 0..8 {
-        outcomes(&mut knocks, &hit(u64::from(n) * 1000, source(n), steps[0]));
-    }
-    outcomes(&mut knocks, &hit(8000, source(0), steps[1]));
-    outcomes(&mut knocks, &hit(9000, source(8), steps[0]));
-    // 0 is further along; 1 was the oldest of the others.
-    for n in 0..9 {
-        let step = if n == 0 { steps[2] } else { steps[1] };
-        let more = outcomes(&mut knocks, &hit(10_000, source(n), step));
-        assert_eq!(more.is_empty(), n == 1, "{n}: {more:?}");
-    }
-}
-
 #[test]
 fn one_source_cannot_fill_a_bucket() {
     let doors: Vec<Watch> = (0..20)
@@ -373,30 +361,6 @@ fn one_source_cannot_fill_a_bucket() {
     }
     assert_eq!(knocks.counters().held, PER_SOURCE as u64);
     assert_eq!(knocks.counters().evicted, 20 - PER_SOURCE as u64);
-}
-
-/// A flood of forged first knocks as fast as this can be driven, and a knock in the middle.
-#[test]
-fn memory_is_bounded_and_a_knock_gets_through_a_flood() {
-    let steps = [tcp(20001), udp(30001), tcp(10001), tcp(40001)];
-    let capacity = 1 << 12;
-    let mut knocks = Knocks::new(vec![watch(0, &steps)], &[], [5, 6], capacity);
-    let mut numbers = Numbers(7);
-    let mut granted = 0;
-    for round in 0..40u64 {
-        let knocker = source(0x00ff_0000 + round as u32);
-        for step in steps {
-            // As many as there are places for a quarter of the attempts.
-            for _ in 0..capacity / 4 {
-                let from = source(numbers.next() as u32 & 0x000f_ffff);
-                outcomes(&mut knocks, &hit(round * 1000, from, steps[0]));
-            }
-            let last = outcomes(&mut knocks, &hit(round * 1000, knocker, step));
-            granted += last.iter().filter(|o| o.kind == Kind::Grant).count();
-        }
-        assert!(knocks.counters().held <= capacity as u64);
-    }
-    assert!(granted >= 36, "{granted} of 40");
 }
 
 #[test]
