@@ -5,7 +5,7 @@
 //! - First its shape is looked at, at a cost that depends on its length alone. Then the HMAC of
 //!   each key of its carrier is computed, of all of them also when one has held already. Only
 //!   then is it decrypted, with the key whose HMAC held.
-//! - So many HMACs are computed a second and no more ([`MACS`]). What comes in beyond is counted
+//! - So many HMACs are computed a second and no more ([`Keys::afford`]). What comes in beyond is counted
 //!   and dropped, whoever it may be from: before the HMAC nothing tells one packet from another
 //!   that a stranger could not forge. Whoever knows a carrier can so keep keys out for as long as
 //!   he sends more than that.
@@ -36,14 +36,12 @@ pub const MOST_KEYS: usize = bounds::KEYS_HEARD;
 /// opened.
 pub const MOST_DOORS: usize = *bounds::KEY_DOORS.end();
 
-/// How many HMACs are computed a second. One of a packet as clients make them takes 0.5 to 2
-/// microseconds (measured, with and without the processor's own SHA), one of the longest packets
-/// up to 7: a flood takes a fifth of a processor, at the very worst two thirds, and leaves the
-/// rest to sequences. With the most keys a carrier can have, 6,250 packets a second are looked at.
+/// How many HMACs are computed a second at least, and unless [`Keys::afford`] is told of more. One
+/// of a packet as clients make them takes 0.5 to 2 microseconds (measured, with and without the
+/// processor's own SHA), one of the longest packets up to 7: a flood takes a fifth of a processor,
+/// at the very worst two thirds, and leaves the rest to sequences. With the most keys a carrier can
+/// have, 6,250 packets a second are looked at.
 pub const MACS: u64 = 100_000;
-
-/// How many at once after a pause: a tenth of a second's.
-const BURST: u64 = MACS / 10;
 
 /// A key as the listener watches for its packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +154,11 @@ impl Keys {
             budget: Budget::default(),
             counters: Counters::default(),
         }
+    }
+
+    /// From now on so many HMACs are computed a second, but never fewer than [`MACS`].
+    pub fn afford(&mut self, macs: u64) {
+        self.budget.macs = macs.max(MACS);
     }
 
     /// What packets can come by.
@@ -294,8 +297,11 @@ impl Key {
     }
 }
 
-/// How many HMACs may still be computed: [`MACS`] more each second, up to [`BURST`].
+/// How many HMACs may still be computed: so many more each second, up to what a tenth of a second
+/// brings.
 struct Budget {
+    /// A second.
+    macs: u64,
     left: u64,
     /// When it was last filled up, and how much was left over, in millionths of one.
     filled: Time,
@@ -305,7 +311,8 @@ struct Budget {
 impl Default for Budget {
     fn default() -> Budget {
         Budget {
-            left: BURST,
+            macs: MACS,
+            left: MACS / 10,
             filled: Time::default(),
             over: 0,
         }
@@ -318,10 +325,10 @@ impl Budget {
         const SECOND: u128 = Duration::from_secs(1).as_micros();
         let passed = u128::from(now.0.saturating_sub(self.filled.0));
         self.filled = self.filled.max(now);
-        let more = passed * u128::from(MACS) + u128::from(self.over);
+        let more = passed * u128::from(self.macs) + u128::from(self.over);
         self.over = (more % SECOND) as u64;
         let more = u64::try_from(more / SECOND).unwrap_or(u64::MAX);
-        self.left = self.left.saturating_add(more).min(BURST);
+        self.left = self.left.saturating_add(more).min(self.macs / 10);
         match self.left.checked_sub(macs) {
             Some(left) => {
                 self.left = left;

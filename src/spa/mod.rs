@@ -37,7 +37,7 @@ pub use crate::config::secret::{Carrier, Mac, Secret, cipher_key_from_base64, ke
 
 use crate::config::{Port, bounds};
 
-pub use sealed::{LONGEST, Opener, Proof, SHORTEST, Shaped, seal, seal_text, shape};
+pub use sealed::{LONGEST, Opener, Proof, SHORTEST, Shaped, longest, seal, seal_text, shape};
 pub use text::{MOST_LASTS, MOST_PORTS};
 
 mod sealed;

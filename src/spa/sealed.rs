@@ -31,6 +31,18 @@ pub const SHORTEST: usize = 140;
 pub const LONGEST: usize =
     text::base64(HEAD + padded(text::LONGEST)) - PREFIX.len() + text::base64(64);
 
+/// A payload that no key sealed, of the shape of one with this kind of HMAC and as long as it can
+/// be: what a look at one costs at most.
+pub fn longest(mac: Mac) -> Vec<u8> {
+    let bytes = match mac {
+        Mac::Sha256 => 32,
+        Mac::Sha512 => 64,
+    };
+    let mut payload = vec![b'A'; LONGEST - text::base64(64) + text::base64(bytes)];
+    payload[0] = b'8';
+    payload
+}
+
 /// A text's length with its padding, of 1 to 16 bytes.
 const fn padded(len: usize) -> usize {
     (len / BLOCK + 1) * BLOCK
@@ -294,6 +306,13 @@ fn unpadded(body: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_have_their_shape() {
+        for mac in [Mac::Sha256, Mac::Sha512] {
+            assert!(shape(&longest(mac)).unwrap().can_be(mac), "{mac:?}");
+        }
+    }
 
     #[test]
     fn padding_is_whole() {

@@ -403,6 +403,25 @@ fn so_many_hmacs_a_second() {
     assert_eq!(keys.counters().shapeless - before.shapeless, burst);
 }
 
+#[test]
+fn more_hmacs_where_they_are_afforded_and_never_fewer() {
+    let wrong = seal(&secret(1000), &request(), &[1; 24]);
+    for (told, afforded) in [(1, MACS), (2 * MACS, 2 * MACS)] {
+        let mut keys = Keys::new(vec![watch(0)]);
+        keys.afford(told);
+        // A tenth of a second's at first, of what is afforded without being told.
+        for _ in 0..afforded / 10 {
+            heard(&mut keys, (Time(0), WALL), UDP, source(), &wrong);
+        }
+        assert_eq!(keys.counters().unauthenticated, MACS / 10);
+        for micros in (0..=10_000).step_by(2) {
+            heard(&mut keys, (Time(micros), WALL), UDP, source(), &wrong);
+        }
+        let looked_at = keys.counters().unauthenticated - MACS / 10;
+        assert_eq!(looked_at, afforded / 100, "{told}");
+    }
+}
+
 /// Nor what has the shape of HMACs that no key has.
 #[test]
 fn only_hmacs_that_are_computed_count() {
