@@ -86,18 +86,17 @@ impl Live {
         self.link
     }
 
-    /// The next frame; `None` when there is none now.
-    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        match self.capture.next_packet() {
-            Ok(packet) => Ok(Some(frame(packet))),
-            Err(pcap::Error::TimeoutExpired) => Ok(None),
-            Err(error) => Err(not_read(&self.name, error)),
-        }
+    /// Reads the frames that are there now, `most` at most; how many there were. Fewer than
+    /// `most`: there are no more now, or few.
+    pub fn read(&mut self, most: usize, mut each: impl FnMut(Frame<'_>)) -> Result<usize, Error> {
+        self.capture
+            .dispatch(Some(most), |packet| each(frame(packet)))
+            .map_err(|error| not_read(&self.name, error))
     }
 
-    /// While an interface is down: how long to wait at most before [`Live::next_frame`] is called
+    /// While an interface is down: how long to wait at most before [`Live::read`] is called
     /// again, even if nothing becomes ready. Linux wakes us once when an interface goes down, and
-    /// not again when it is then removed. Ask after each `None`.
+    /// not again when it is then removed. Ask after each that gave none.
     pub fn recheck(&self) -> Option<Duration> {
         required_timeout(&self.capture).then_some(RECHECK)
     }

@@ -3,10 +3,9 @@
 //! It reads no file, writes no log, is confined before the first packet ([`sandbox`]), and stops
 //! when the monitor's end of the socket closes.
 
-use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,9 +14,10 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::Zeroize;
 
+use super::pace::Pace;
 use super::sandbox;
 use super::wire::{Counted, Down, Event, INTERFACES, Knocked, Sealed, Setup, Unusable, VERSION};
-use super::{clock, flush};
+use super::{clock, flush, macs};
 use crate::capture::{Filter, Live};
 use crate::config::Carrier;
 use crate::knock::spa::{Keys, Word};
@@ -28,6 +28,8 @@ use crate::time::Time;
 
 /// Frames taken from one interface before the others and the monitor have their turn.
 const TURN: usize = 512;
+/// Steps of sequences that are heard together.
+const STEPS: usize = 64;
 /// One that leaves hears out what its captures hold, for so long at most.
 const LEAVING: Duration = Duration::from_secs(1);
 /// Events for the log alone: so many a second, and no more than this saved up.
@@ -64,11 +66,15 @@ struct Listener {
     from_monitor: Vec<u8>,
     to_monitor: Vec<u8>,
     setup: Setup,
-    ours: HashSet<IpAddr>,
+    /// Sorted.
+    ours: Vec<IpAddr>,
     captures: Vec<Option<Live>>,
     knocks: Knocks,
     keys: Keys,
     outcomes: Vec<Outcome>,
+    /// Of this turn, not heard yet.
+    steps: Vec<Arrival<'static>>,
+    pace: Pace,
     draining: bool,
     /// Since when it has been leaving, while it still hears what came before.
     leaving: Option<Time>,
@@ -104,7 +110,8 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
         setup.attempts,
     );
     knocks.hear_pings(setup.pings.clone());
-    let keys = Keys::new(setup.keys.clone());
+    let mut keys = Keys::new(setup.keys.clone());
+    keys.afford(macs::affordable(&setup.keys));
     let filter = filter(&knocks, &keys);
 
     let mut captures = Vec::new();
@@ -121,7 +128,7 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
             }
         }
     }
-    let ours = setup.addresses.iter().copied().collect();
+    let ours = sorted(setup.addresses.clone());
     socket.set_nonblocking(true)?;
     let mut to_monitor = Vec::new();
     let entered = sandbox::enter(
@@ -158,6 +165,8 @@ fn listen(mut socket: UnixStream) -> io::Result<()> {
         knocks,
         keys,
         outcomes: Vec::new(),
+        steps: Vec::with_capacity(STEPS),
+        pace: Pace::default(),
         draining: false,
         leaving: None,
         packets: 0,
@@ -201,20 +210,45 @@ fn receive(socket: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
+fn sorted(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    addresses.sort_unstable();
+    addresses
+}
+
+/// What a listener waits for.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// Nothing: there is more to read.
+    Not,
+    /// For so long, or for the monitor.
+    Nap(Duration),
+    /// For packets, for the monitor, for whatever is due.
+    Whatever,
+}
+
 impl Listener {
     fn serve(mut self) -> io::Result<()> {
-        let mut more = false;
+        let mut next = Wait::Whatever;
         loop {
-            self.wait(more)?;
+            self.wait(next)?;
             let now = clock::now();
             self.hear_monitor()?;
-            more = false;
+            let before = self.packets;
+            let mut more = false;
             for n in 0..self.captures.len() {
                 more |= self.take_turn(n, now);
             }
+            let read = self.packets - before;
+            self.pace.read(now, read);
+            let leaving = self.leaving.is_some() && read > 0;
+            next = match self.pace.nap() {
+                _ if more || leaving => Wait::Not,
+                nap if nap.is_zero() || read == 0 => Wait::Whatever,
+                nap => Wait::Nap(nap),
+            };
             // What waits here may have come before the successor listened.
             if let Some(since) = self.leaving
-                && (!more || now.since(since) >= LEAVING)
+                && (read == 0 || now.since(since) >= LEAVING)
             {
                 self.leaving = None;
                 self.knocks.admit_no_more();
@@ -230,7 +264,12 @@ impl Listener {
         }
     }
 
-    fn wait(&mut self, more: bool) -> io::Result<()> {
+    fn wait(&mut self, what: Wait) -> io::Result<()> {
+        let nap = match what {
+            Wait::Not => return Ok(()),
+            Wait::Nap(nap) => Some(nap),
+            Wait::Whatever => None,
+        };
         let now = clock::now();
         let mut wake = self.knocks.next_deadline();
         if self.uncounted() {
@@ -238,25 +277,23 @@ impl Listener {
             wake = Some(wake.map_or(due, |w| w.min(due)));
         }
         let rechecks = self.captures.iter().flatten().filter_map(Live::recheck);
-        let wake = rechecks.map(|pause| now + pause).chain(wake).min();
+        let rechecks = rechecks.map(|pause| now + pause);
+        let wake = rechecks.chain(wake).chain(nap.map(|nap| now + nap)).min();
         let timeout = match wake {
-            _ if more => PollTimeout::ZERO,
             None => PollTimeout::NONE,
             Some(wake) => {
                 // Rounded up: woken too early there would be nothing to do yet.
-                let left = wake.since(now).as_millis() + 1;
+                let left = wake.since(now).as_micros().div_ceil(1000);
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             }
         };
         let mut flags = PollFlags::POLLIN;
         flags.set(PollFlags::POLLOUT, !self.to_monitor.is_empty());
         let mut fds = vec![PollFd::new(self.socket.as_fd(), flags)];
-        let captures: Vec<BorrowedFd> = self.captures.iter().flatten().map(Live::as_fd).collect();
-        fds.extend(
-            captures
-                .iter()
-                .map(|fd| PollFd::new(*fd, PollFlags::POLLIN)),
-        );
+        if nap.is_none() {
+            let captures = self.captures.iter().flatten().map(Live::as_fd);
+            fds.extend(captures.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        }
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(e) => Err(e.into()),
@@ -275,7 +312,7 @@ impl Listener {
         while let Some(down) = Down::decode(&mut self.from_monitor).map_err(io::Error::other)? {
             match down {
                 Down::Setup(_) => return Err(io::Error::other("set up twice")),
-                Down::Addresses(addresses) => self.ours = addresses.into_iter().collect(),
+                Down::Addresses(addresses) => self.ours = sorted(addresses),
                 Down::Drain => self.leaving = Some(clock::now()),
             }
         }
@@ -290,36 +327,69 @@ impl Listener {
         let link = live.link();
         let wall = u64::try_from(clock::wall(now).as_second()).unwrap_or(0);
         self.knocks.hear_at(n);
-        for _ in 0..TURN {
-            let arrival = match live.next_frame() {
-                Ok(Some(frame)) => packet::parse(now, link, frame.bytes),
-                Ok(None) => {
-                    self.captures[n] = Some(live);
-                    return false;
-                }
-                Err(_) => {
-                    self.dropped += live.stats().map_or(0, |s| s.dropped);
-                    self.send(Event::Lost(n as u8), WAITING_GRANTS);
-                    return false;
-                }
-            };
+        let read = live.read(TURN, |frame| {
             self.packets += 1;
-            if let Some(arrival) = arrival {
-                let ours = std::mem::take(&mut self.ours);
-                self.advance(|knocks, out| knocks.arrive(&arrival, |a| ours.contains(&a), out));
-                // One that leaves has a successor, who hears it.
-                let word = match ours.contains(&arrival.destination) && !self.draining {
-                    true => self.unseal(&arrival, wall),
-                    false => None,
-                };
-                self.ours = ours;
-                if let Some(word) = word {
-                    self.tell_word(word, &arrival);
-                }
+            if let Some(arrival) = packet::parse(now, link, frame.bytes) {
+                self.hear(&arrival, wall);
+            }
+        });
+        self.hear_steps();
+        match read {
+            Ok(read) => {
+                self.captures[n] = Some(live);
+                read == TURN
+            }
+            Err(_) => {
+                self.dropped += live.stats().map_or(0, |s| s.dropped);
+                self.send(Event::Lost(n as u8), WAITING_GRANTS);
+                false
             }
         }
-        self.captures[n] = Some(live);
-        true
+    }
+
+    fn hear(&mut self, arrival: &Arrival<'_>, wall: u64) {
+        let (carrier, payload, is_step) = match arrival.what {
+            What::Tcp { .. } => (None, &[][..], true),
+            What::Udp { port, payload } => (Some(Carrier::Udp(port)), payload, true),
+            What::Echo { payload } => (Some(Carrier::Icmp), payload, false),
+        };
+        if is_step {
+            self.steps.push(arrival.bare());
+            if self.steps.len() == STEPS {
+                self.hear_steps();
+            }
+        } else {
+            let to_us = self.is_ours(arrival.destination);
+            self.advance(|knocks, out| knocks.arrive(arrival, |_| to_us, out));
+        }
+        // One that leaves has a successor, who hears it.
+        if let Some(carrier) = carrier
+            && !self.draining
+            && self.is_ours(arrival.destination)
+        {
+            let (times, at) = ((arrival.time, wall), self.knocks.at());
+            let word = self
+                .keys
+                .arrive(times, at, carrier, arrival.source, payload);
+            if let Some(word) = word {
+                self.tell_word(word, arrival);
+            }
+        }
+    }
+
+    /// What could be steps of sequences, since the last time.
+    fn hear_steps(&mut self) {
+        let steps = std::mem::take(&mut self.steps);
+        let ours = std::mem::take(&mut self.ours);
+        self.advance(|knocks, out| {
+            knocks.arrive_all(&steps, |a| ours.binary_search(&a).is_ok(), out);
+        });
+        (self.steps, self.ours) = (steps, ours);
+        self.steps.clear();
+    }
+
+    fn is_ours(&self, address: IpAddr) -> bool {
+        self.ours.binary_search(&address).is_ok()
     }
 
     fn advance(&mut self, step: impl FnOnce(&mut Knocks, &mut dyn FnMut(Outcome))) {
@@ -359,19 +429,6 @@ impl Listener {
         for event in events {
             self.send(event, waiting);
         }
-    }
-
-    /// What a packet's key has to say of it, if it has one.
-    fn unseal(&mut self, arrival: &Arrival<'_>, wall: u64) -> Option<Word> {
-        let (carrier, payload) = match arrival.what {
-            What::Udp { port, payload } => (Carrier::Udp(port), payload),
-            What::Echo { payload } => (Carrier::Icmp, payload),
-            What::Tcp { .. } => return None,
-        };
-        let times = (arrival.time, wall);
-        let at = self.knocks.at();
-        self.keys
-            .arrive(times, at, carrier, arrival.source, payload)
     }
 
     fn tell_word(&mut self, word: Word, arrival: &Arrival<'_>) {

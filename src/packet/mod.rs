@@ -65,6 +65,22 @@ pub struct Arrival<'f> {
     pub what: What<'f>,
 }
 
+impl Arrival<'_> {
+    /// Without what it carries, which steps of sequences are not asked for.
+    pub fn bare(&self) -> Arrival<'static> {
+        Arrival {
+            time: self.time,
+            source: self.source,
+            destination: self.destination,
+            what: match self.what {
+                What::Tcp { port, flags } => What::Tcp { port, flags },
+                What::Udp { port, .. } => What::Udp { port, payload: &[] },
+                What::Echo { .. } => What::Echo { payload: &[] },
+            },
+        }
+    }
+}
+
 /// The transport part of an [`Arrival`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What<'f> {

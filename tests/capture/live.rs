@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
-use postern::capture::{Error, Filter, Live};
+use postern::capture::{Error, Filter, Frame, Live};
 use postern::config::{Port, Protocol, TcpFlags};
 use postern::packet::{Arrival, Link, What, parse};
 
@@ -174,8 +174,10 @@ fn arrivals(live: &mut Live, n: usize) -> Vec<Arrival<'static>> {
     let mut found = Vec::new();
     loop {
         let link = live.link();
-        while let Some(frame) = live.next_frame().unwrap() {
-            found.extend(parse(frame.time, link, frame.bytes).map(head));
+        let each = |frame: Frame| found.extend(parse(frame.time, link, frame.bytes).map(head));
+        let read = live.read(64, each).unwrap();
+        if read > 0 {
+            continue;
         }
         if found.len() >= n {
             return found;
@@ -190,9 +192,9 @@ fn end(live: &mut Live) -> Error {
     let end = Instant::now() + LIMIT;
     loop {
         loop {
-            match live.next_frame() {
-                Ok(Some(_)) => {}
-                Ok(None) => break,
+            match live.read(64, |_| ()) {
+                Ok(0) => break,
+                Ok(_) => {}
                 Err(error) => return error,
             }
         }
@@ -340,26 +342,31 @@ fn frames_longer_than_what_is_kept() {
     let mut whole = 0;
     let mut cut = 0;
     let end = Instant::now() + LIMIT;
-    'all: loop {
-        while let Some(frame) = live.next_frame().unwrap() {
+    let mut last = false;
+    while !last {
+        let each = |frame: Frame| {
+            let arrival = parse(frame.time, Link::Ethernet, frame.bytes);
             if frame.bytes.len() < 256 {
-                match parse(frame.time, Link::Ethernet, frame.bytes) {
-                    Some(a) if a.source == THERE.0 => break 'all,
+                match arrival {
+                    Some(a) if a.source == THERE.0 => last = true,
                     other => assert_eq!(other, None, "a stray"),
                 }
-                continue;
+                return;
             }
             assert_eq!(frame.bytes.len(), 256);
-            match parse(frame.time, Link::Ethernet, frame.bytes) {
+            match arrival {
                 Some(a) => {
                     assert_eq!(seen(&[a]), [Seen(THERE.1, HERE.1, udp(2912))]);
                     whole += 1;
                 }
                 None => cut += 1,
             }
+        };
+        live.read(64, each).unwrap();
+        assert!(last || Instant::now() < end, "{whole} and {cut}");
+        if !last {
+            wait(&live, end);
         }
-        assert!(Instant::now() < end, "{whole} and {cut}");
-        wait(&live, end);
     }
     // 8 * 24 bytes of options leave 10.
     assert_eq!((whole, cut), (24, 6));
@@ -402,12 +409,13 @@ fn pings_arrive_with_what_they_carry() {
     let mut found = Vec::new();
     let link = live.link();
     while found.len() < 2 {
-        while let Some(frame) = live.next_frame().unwrap() {
+        let each = |frame: Frame| {
             let arrival = parse(frame.time, link, frame.bytes);
             if let Some(What::Echo { payload }) = arrival.map(|arrival| arrival.what) {
                 found.push(payload.to_vec());
             }
-        }
+        };
+        live.read(64, each).unwrap();
         assert!(Instant::now() < end, "two expected: {found:?}");
         wait(&live, end);
     }
@@ -590,7 +598,7 @@ fn an_interface_down_and_then_removed() {
     let end_of_wait = Instant::now() + LIMIT;
     while live.recheck().is_none() {
         assert!(Instant::now() < end_of_wait, "down goes unnoticed");
-        while live.next_frame().unwrap().is_some() {}
+        while live.read(64, |_| ()).unwrap() > 0 {}
         wait(&live, end_of_wait);
     }
     // Nor does it keep us busy.
@@ -607,7 +615,7 @@ fn an_interface_down_and_up_again() {
     net.there("knock -4 192.0.2.1 7143");
     assert_eq!(arrivals(&mut live, 1).len(), 1);
     run("ip link set here down");
-    while live.next_frame().unwrap().is_some() {}
+    while live.read(64, |_| ()).unwrap() > 0 {}
     assert_eq!(
         failed(Live::open("here", &filter())),
         Error::Down("here".into())
