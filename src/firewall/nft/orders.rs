@@ -8,7 +8,7 @@ use crate::config::Drive;
 use super::super::sessions::{self, Session};
 use super::super::{Failure, Opening, Order, What, filter};
 use super::elements::{self, Edit};
-use super::netlink::Refusal;
+use super::netlink::{Netlink, Refusal};
 use super::{Nft, not_established};
 
 /// The most transactions spent on finding out which order of a refused batch is at fault.
@@ -131,14 +131,22 @@ impl Nft {
                     self.settle_at(before, after);
                     return Ok(());
                 }
-                Err(refusal @ Refusal::Changed(_)) if known.is_some() => {
-                    return Err(Failure::Refused {
-                        command: "nftables by netlink".to_owned(),
-                        status: refusal.to_string(),
-                        output: String::new(),
-                    });
+                Err(refusal) => {
+                    let why = refusal.to_string();
+                    // nft compares nothing.
+                    let stale = |netlink: &mut Netlink| match refusal {
+                        Refusal::Changed(_) => true,
+                        Refusal::Unable(_) => netlink.generation() != known,
+                    };
+                    if known.is_some() && stale(&mut self.netlink) {
+                        return Err(Failure::Refused {
+                            command: "nftables by netlink".to_owned(),
+                            status: why,
+                            output: String::new(),
+                        });
+                    }
+                    self.why = Some(why);
                 }
-                Err(refusal) => self.why = Some(refusal.to_string()),
             }
         }
         if !edits.is_empty() {
