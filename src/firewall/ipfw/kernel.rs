@@ -109,7 +109,7 @@ mod system {
     use super::Kernel;
 
     #[derive(Debug, Default)]
-    pub struct System;
+    pub struct System {}
 
     impl Kernel for System {
         fn ready(&mut self) -> Result<(), Refusal> {

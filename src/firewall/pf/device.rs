@@ -86,7 +86,7 @@ mod system {
     use super::Device;
 
     #[derive(Debug, Default)]
-    pub struct System;
+    pub struct System {}
 
     impl Device for System {
         fn ready(&mut self) -> Result<(), Refusal> {

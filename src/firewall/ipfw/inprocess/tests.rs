@@ -9,14 +9,19 @@ use crate::config::Network;
 
 mod orders;
 
+/// A table's type, flags, value mask, and entries by prefix and key.
+type Held = (u8, u8, u32, BTreeMap<Vec<u8>, u32>);
+/// What is done to a double.
+type Spoil = fn(&mut State);
+
 /// What a **double** of ipfw in the kernel has and does. It reads requests by the offsets that
 /// were printed on 12.1, not by those of the code under test.
 #[derive(Debug)]
 struct State {
     release: Option<u32>,
     format: Option<Format>,
-    /// By name: type, flags, value mask, entries by key and prefix.
-    tables: BTreeMap<String, (u8, u8, u32, BTreeMap<Vec<u8>, u32>)>,
+    /// By name.
+    tables: BTreeMap<String, Held>,
     /// Number, set, and the kernel's number of it.
     rules: Vec<(u32, u8, u32)>,
     /// Refuses requests of this opcode.
@@ -335,7 +340,7 @@ fn it_is_known_before_the_first_order_that_the_kernel_refuses() {
 
 #[test]
 fn what_is_amiss_is_the_commands_and_no_refusal() {
-    let spoil: [(&str, fn(&mut State)); 7] = [
+    let spoil: [(&str, Spoil); 7] = [
         ("a rule gone", |state| state.rules.truncate(1)),
         ("a rule made anew", |state| state.rules[1].2 = 77),
         ("a table gone", |state| {

@@ -5,12 +5,15 @@ use super::super::layout::On;
 use super::*;
 use crate::config::{Action, Door, Opens, Pass, Port, Protocol, To};
 
+/// An anchor and a name.
+type Place = (String, String);
+
 /// What a **double** of /dev/pf has and does. It reads requests by the offsets that were printed
 /// on 12.1.
 #[derive(Debug, Default)]
 struct State {
     /// By anchor and name: flags, and the entries.
-    tables: BTreeMap<(String, String), (u32, BTreeSet<Vec<u8>>)>,
+    tables: BTreeMap<Place, (u32, BTreeSet<Vec<u8>>)>,
     /// /dev/pf is not there.
     absent: bool,
     refused: Option<Errno>,
