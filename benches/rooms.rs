@@ -12,27 +12,27 @@ fn main() {
     divan::main();
 }
 
-#[divan::bench(args = cases::nothing())]
+#[divan::bench(args = cases::nothing(), sample_size = 1_000, max_time = 1)]
 fn nothing(bencher: Bencher, case: &Case) {
     take(bencher, case);
 }
 
-#[divan::bench(args = cases::packet::cases())]
+#[divan::bench(args = cases::packet::cases(), sample_size = 1_000, max_time = 1)]
 fn packet(bencher: Bencher, case: &Case) {
     take(bencher, case);
 }
 
-#[divan::bench(args = cases::knock::cases())]
+#[divan::bench(args = cases::knock::cases(), sample_size = 1_000, max_time = 1)]
 fn knock(bencher: Bencher, case: &Case) {
     take(bencher, case);
 }
 
-#[divan::bench(args = cases::spa::cases())]
+#[divan::bench(args = cases::spa::cases(), sample_size = 1_000, max_time = 1)]
 fn spa(bencher: Bencher, case: &Case) {
     take(bencher, case);
 }
 
-#[divan::bench(args = cases::lease::cases())]
+#[divan::bench(args = cases::lease::cases(), sample_size = 1_000, max_time = 1)]
 fn lease(bencher: Bencher, case: &Case) {
     take(bencher, case);
 }

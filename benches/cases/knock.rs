@@ -19,6 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The steps of a door's sequence, as `posternctl keygen` makes them.
 const STEPS: u64 = 4;
 const SYN: u8 = 0x02;
+/// Attempts by which every page of the table has been written to.
+const TOUCHED: u64 = 150_000;
 /// Attempts that are held where their number is not what matters.
 const SOME: u64 = 100_000;
 
@@ -219,7 +221,7 @@ impl Scene {
     /// So many doors, with about as many attempts held at the first.
     fn new(doors: u64, attempts: u64) -> Scene {
         let mut scene = Scene::with(watches(doors, STEPS), attempts);
-        for _ in 0..attempts + attempts / 8 {
+        for _ in 0..(attempts + attempts / 8).max(TOUCHED) {
             scene.first_of_next();
         }
         let held = scene.knocks.counters().held;
