@@ -10,7 +10,7 @@ use crate::flood::{Attack, Who, warm_up};
 use crate::marks::Marks;
 use crate::report::Table;
 use crate::sender::{Plan, Sender};
-use crate::wire::Wire;
+use crate::wire::{Wire, arrived};
 use crate::{Bench, table};
 
 /// A flood, and what it meets.
@@ -157,7 +157,7 @@ fn measure(bench: &Bench, who: Who, case: Case) -> Used {
     let used = thread::scope(|scope| {
         let sending = scope.spawn(|| sender.run(&plan));
         thread::sleep(before);
-        let look = || (wire.arrived(), Cpu::of(&pids), Instant::now());
+        let look = || (arrived(pids[0]), Cpu::of(&pids), Instant::now());
         let (first, cpu, start) = look();
         thread::sleep(window);
         let (last, later, end) = look();

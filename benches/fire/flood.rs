@@ -131,11 +131,7 @@ impl Running<'_> {
     pub fn stop(self) -> Dumped {
         match self {
             Running::Floor(floor) => floor.stop(),
-            Running::Ours(mut daemon) => {
-                daemon.stop();
-                Dumped::default()
-            }
-            Running::Theirs(_) => Dumped::default(),
+            Running::Ours(_) | Running::Theirs(_) => Dumped::default(),
         }
     }
 }

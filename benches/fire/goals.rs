@@ -105,10 +105,10 @@ fn costs(figures: &Figures, goals: &mut Vec<Goal>) {
     for rate in rates {
         for (kind, name) in [(" sources", "sources"), (" doors", "doors")] {
             let here = figures.costs.iter().filter(|c| c.rate == rate);
-            // One door is what all the cases by sources have.
-            let here = here.filter(|c| {
-                c.what.ends_with(kind) || kind == " doors" && c.what == "100,000 sources"
-            });
+            // One door is what the cases by sources have: the last of them.
+            let one = here.clone().rfind(|c| c.what.ends_with(" sources"));
+            let one = one.filter(|_| kind == " doors");
+            let here = here.filter(|c| c.what.ends_with(kind)).chain(one);
             let each: Vec<f64> = here.map(|c| c.each).collect();
             if each.len() < 2 {
                 continue;
