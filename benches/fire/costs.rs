@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use crate::cost::Cpu;
 use crate::daemons::{DEFAULT, Opens, Setup};
 use crate::figures::Cost;
-use crate::flood::{Attack, Who, warm_up};
+use crate::flood::{Attack, warm_up};
 use crate::marks::Marks;
 use crate::report::Table;
 use crate::sender::{Plan, Sender};
+use crate::who::Who;
 use crate::wire::{Wire, arrived};
 use crate::{Bench, table};
 

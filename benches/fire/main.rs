@@ -24,6 +24,7 @@ mod rules;
 mod sender;
 mod successes;
 mod table;
+mod who;
 mod wire;
 
 use std::fs;

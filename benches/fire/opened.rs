@@ -4,13 +4,14 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
 
-use crate::daemons::{self, DEFAULT, Opens, PING, Setup, Variant, sequence};
+use crate::daemons::{DEFAULT, Opens, PING, Setup, sequence};
 use crate::figures::Opened;
 use crate::harness::Rng;
 use crate::harness::raw::echo;
 use crate::marks::Marks;
 use crate::report::Table;
 use crate::sender::Sender;
+use crate::who::Who;
 use crate::wire::{Wire, knocker};
 use crate::{Bench, table};
 
@@ -33,24 +34,6 @@ impl How {
             How::Sequence => "sequence",
             How::Ping => "ping",
             How::Spa => "single packet",
-        }
-    }
-}
-
-/// Who is knocked at.
-#[derive(Clone, Copy)]
-enum Who {
-    Postern(Variant),
-    Knockd,
-    Fwknopd,
-}
-
-impl Who {
-    fn name(self) -> &'static str {
-        match self {
-            Who::Postern(variant) => variant.name,
-            Who::Knockd => "knockd",
-            Who::Fwknopd => "fwknopd",
         }
     }
 }
@@ -120,15 +103,7 @@ fn way(setup: Setup) -> &'static str {
 fn knocks(bench: &Bench, who: Who, how: How, setup: Setup) -> Opened {
     let wire = Wire::new();
     let marks = Marks::new(wire.server());
-    let _ours;
-    let _theirs;
-    match who {
-        Who::Postern(variant) => {
-            _ours = daemons::postern(&wire, &marks, variant, setup);
-        }
-        Who::Knockd => _theirs = daemons::knockd(&wire, &marks, setup),
-        Who::Fwknopd => _theirs = daemons::fwknopd(&wire, &marks, setup),
-    }
+    let _running = who.start(&wire, &marks, setup);
     // fwknopd looks ten times a second, knockd a hundred: no knock shall follow that rhythm.
     let (knocks, pause) = match (who, bench.quick) {
         (Who::Postern(_), true) => (100, 10),
@@ -153,7 +128,7 @@ fn knocks(bench: &Bench, who: Who, how: How, setup: Setup) -> Opened {
     });
     Opened {
         who: format!("{}; {} by {}", who.name(), way(setup), how.name()),
-        ours_in_nft: matches!(who, Who::Postern(_)) && setup.opens == Opens::Nft,
+        ours_in_nft: who.is_ours() && setup.opens == Opens::Nft,
         doors: setup.doors,
         knocks,
         times: times.collect(),
