@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use crate::cost::Cpu;
 use crate::daemons::{DEFAULT, Opens, Setup};
 use crate::figures::Cost;
-use crate::flood::{Attack, Who, warm_up};
+use crate::flood::{Attack, warm_up};
 use crate::marks::Marks;
 use crate::report::Table;
 use crate::sender::{Plan, Sender};
-use crate::wire::Wire;
+use crate::who::Who;
+use crate::wire::{Wire, arrived};
 use crate::{Bench, table};
 
 /// A flood, and what it meets.
@@ -34,29 +35,35 @@ const TCPDUMP: Who = Who::Tcpdump { keep: false };
 /// Measures, and puts the tables into the report.
 pub fn run(bench: &mut Bench) {
     let by_sources = case(Attack::First);
-    let by_doors = by_sources;
     let quick = bench.quick;
     let numbers = |all: &[u64], few: &[u64]| if quick { few.to_vec() } else { all.to_vec() };
     let mut cases = Vec::new();
     for sources in numbers(&[1000, 10_000, 100_000, 1_000_000], &[1000, 1_000_000]) {
+        let what = format!("sources: {}", table::thousands(sources as f64));
         cases.push((
-            format!("{} sources", table::thousands(sources as f64)),
+            what,
             Case {
                 sources,
                 ..by_sources
             },
         ));
     }
-    for doors in numbers(&[10, 100, 1000], &[1000]) {
-        // Not in nftables: the rules of so many doors there let no flood come to us.
+    for doors in numbers(&[1, 10, 100, 1000], &[1, 1000]) {
+        // Not in nftables: there the rules of many doors hold the flood up.
         let setup = Setup::new(Opens::Nowhere).doors(doors as usize);
-        cases.push((format!("{doors} doors"), Case { setup, ..by_doors }));
+        cases.push((
+            format!("doors: {doors}"),
+            Case {
+                setup,
+                ..by_sources
+            },
+        ));
     }
     cases.push(("all ports of the sequence".into(), case(Attack::All)));
-    for keys in numbers(&[0, 1, 16], &[1, 16]) {
+    for keys in numbers(&[0, 1, 16], &[1]) {
         let spa = case(Attack::Spa);
         let setup = spa.setup.keys(keys as usize);
-        cases.push((format!("SPA, {keys} keys"), Case { setup, ..spa }));
+        cases.push((format!("SPA, keys: {keys}"), Case { setup, ..spa }));
     }
     let rates: &[u32] = if quick { &[100_000] } else { &[100_000, 5000] };
     let mut rows = Vec::new();
@@ -84,10 +91,11 @@ fn case(attack: Attack) -> Case {
 fn compare(bench: &mut Bench, what: &str, case: Case, rows: &mut Vec<Vec<String>>) {
     let theirs = match case.attack {
         Attack::Spa if case.setup.keys > 0 => Some(Who::Fwknopd),
-        Attack::First if case.setup.doors == 1 => Some(Who::Knockd),
+        Attack::First if case.setup.opens == Opens::Nft => Some(Who::Knockd),
         _ => None,
     };
-    let theirs = theirs.filter(|_| !bench.quick || what == "1,000 sources" || case.setup.keys == 1);
+    let theirs =
+        theirs.filter(|_| !bench.quick || what == "sources: 1,000" || case.setup.keys == 1);
     // They drop most of more than this, and what is dropped costs them nothing.
     let theirs = theirs.filter(|_| bench.quick || case.rate <= 5000);
     let their_case = Case { rate: 5000, ..case };
@@ -157,7 +165,7 @@ fn measure(bench: &Bench, who: Who, case: Case) -> Used {
     let used = thread::scope(|scope| {
         let sending = scope.spawn(|| sender.run(&plan));
         thread::sleep(before);
-        let look = || (wire.arrived(), Cpu::of(&pids), Instant::now());
+        let look = || (arrived(pids[0]), Cpu::of(&pids), Instant::now());
         let (first, cpu, start) = look();
         thread::sleep(window);
         let (last, later, end) = look();
@@ -186,9 +194,9 @@ fn shown(rows: Vec<Vec<String>>) -> Table {
               in a buffer runs on the sender's processor and is not in it. tcpdump -n -w \
               /dev/null has the very kernel filter that our listener had attached, and the same \
               rules stand in nftables. knockd and fwknopd are measured at 5,000 a second, since \
-              they drop most of a faster flood. Ours drives nftables, but where its doors are more \
-              than one: there `firewall = \"memory\"`, since the kernel's way through the rules \
-              of many doors (the table of rules below) would hold the flood up."
+              they drop most of a faster flood. Ours drives nftables, but in the rows by doors, \
+              where `firewall = \"memory\"`: the kernel's way through the rules of many doors \
+              (the table of rules below) would hold the flood up."
             .into(),
         head: [
             "flood",

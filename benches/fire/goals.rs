@@ -83,7 +83,7 @@ fn costs(figures: &Figures, goals: &mut Vec<Goal>) {
             .iter()
             .filter(|c| c.what.starts_with("SPA") == spa);
         // Without a key nothing of it comes through the filter.
-        let here = here.filter(|c| c.what != "SPA, 0 keys");
+        let here = here.filter(|c| c.what != "SPA, keys: 0");
         let worst = here.filter_map(|c| Some((ratio(c)?, c)));
         if let Some((worst, cost)) = worst.max_by(|a, b| a.0.total_cmp(&b.0)) {
             let measured = format!(
@@ -103,12 +103,9 @@ fn costs(figures: &Figures, goals: &mut Vec<Goal>) {
     }
     let rates: std::collections::BTreeSet<u32> = figures.costs.iter().map(|c| c.rate).collect();
     for rate in rates {
-        for (kind, name) in [(" sources", "sources"), (" doors", "doors")] {
+        for name in ["sources", "doors"] {
             let here = figures.costs.iter().filter(|c| c.rate == rate);
-            // One door is what all the cases by sources have.
-            let here = here.filter(|c| {
-                c.what.ends_with(kind) || kind == " doors" && c.what == "100,000 sources"
-            });
+            let here = here.filter(|c| c.what.starts_with(name));
             let each: Vec<f64> = here.map(|c| c.each).collect();
             if each.len() < 2 {
                 continue;

@@ -24,15 +24,18 @@ mod rules;
 mod sender;
 mod successes;
 mod table;
+mod who;
 mod wire;
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use daemons::Variant;
 use figures::Figures;
@@ -158,13 +161,13 @@ fn main() -> ExitCode {
 
 /// Has SIGINT and SIGTERM end this process without leaving namespaces and daemons behind.
 fn clean_up_when_interrupted() {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    // Threads that begin after this have it so, too; commands have not.
-    signals.thread_block().expect("signals can be blocked");
+    let (mut read, write) = UnixStream::pair().expect("a pair of sockets");
+    for signal in [SIGINT, SIGTERM] {
+        let write = write.try_clone().expect("one more descriptor");
+        signal_hook::low_level::pipe::register(signal, write).expect("a handler");
+    }
     std::thread::spawn(move || {
-        let _ = signals.wait();
+        let _ = read.read(&mut [0]);
         harness::Net::remove_all();
         std::process::exit(130);
     });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::forge::Forger;
@@ -40,6 +41,8 @@ pub struct Sent {
     pub flood: u64,
     /// How long it took.
     pub took: Duration,
+    /// How long the sender was on its processor, with all that the kernel did for its packets.
+    pub ran: Duration,
     /// When each frame of the knocks was sent.
     pub knocks: Vec<Instant>,
 }
@@ -97,6 +100,7 @@ impl Sender {
     fn send_all(&self, plan: &Plan) -> Sent {
         let mut batch = plan.flood.as_ref().map(Batch::new);
         let (mut sent, mut knocks) = (0u64, Vec::new());
+        let ran_before = ran();
         let start = Instant::now();
         // What was due at this time has been sent, or is forgotten.
         let (mut base, mut since) = (Duration::ZERO, 0u64);
@@ -115,6 +119,7 @@ impl Sender {
                     start,
                     flood: sent,
                     took,
+                    ran: ran() - ran_before,
                     knocks,
                 };
             }
@@ -147,6 +152,11 @@ impl Sender {
             since += done;
         }
     }
+}
+
+/// How long this thread has been on a processor.
+fn ran() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Waits for so long, without sleep where it is short.

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::daemons::{DEFAULT, STEPS, sequence};
 use crate::figures::Success;
-use crate::flood::{Attack, Running, Who};
+use crate::flood::Attack;
 use crate::marks::Marks;
 use crate::report::{Plot, Table};
 use crate::sender::{Plan, Sender};
+use crate::who::{Running, Who};
 use crate::wire::{Wire, knocker};
 use crate::{Bench, table};
 
