@@ -389,6 +389,7 @@ fn ipfw_guard_before_the_daemon() {
     let ipfw = Filter::install(&net, "ipfw");
     let mut daemon = Daemon::prepare(&net.server, &[]);
     daemon.set("firewall", "\"ipfw\"");
+    daemon.set("drive", "\"command\"");
     daemon.configure(&[door("rule = 101\nguard = 102")]);
     let ran = daemon.ctl_there(&["guard"]);
     let text = (ran.code(), ran.stdout.as_str(), ran.stderr.as_str());
