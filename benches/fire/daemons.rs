@@ -4,11 +4,14 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::cost::Cpu;
 use crate::filter;
 use crate::harness::{Daemon, Door, Key, LIMIT, chmod, eventually, until};
 use crate::marks::Marks;
@@ -226,8 +229,16 @@ impl Theirs {
         fs::read_to_string(self.directory.path().join("said")).unwrap_or_default()
     }
 
-    /// SIGINT, and its end.
+    /// SIGINT, and its end. What is in the kernel's buffer would be lost: first it must have been
+    /// read, for which the kernel may take a second (libpcap's timeout for a block of it).
     fn interrupt(&mut self) {
+        const BLOCK: Duration = Duration::from_millis(1100);
+        let mut used = Cpu::of(&[self.pid()]).time;
+        eventually("it has read all", LIMIT, || {
+            thread::sleep(BLOCK);
+            let before = std::mem::replace(&mut used, Cpu::of(&[self.pid()]).time);
+            (used - before < Duration::from_millis(2)).then_some(())
+        });
         kill(self.pid(), Signal::SIGINT).unwrap();
         eventually("it ends", LIMIT, || self.child.try_wait().unwrap());
     }
@@ -364,9 +375,12 @@ impl Floor {
         self.all.iter().map(Theirs::pid).collect()
     }
 
-    /// Ends them.
+    /// Ends them; what they have kept is read.
     pub fn stop(mut self) -> Dumped {
         let mut dumped = Dumped::default();
+        if self.kept.is_empty() {
+            return dumped;
+        }
         for dump in &mut self.all {
             dump.interrupt();
             let said = dump.said();

@@ -146,8 +146,11 @@ fn main() -> ExitCode {
         println!("not measured, it failed: {label}");
     }
     let whole = bench.failed.is_empty();
+    if !whole {
+        let failed = ("Not measured".to_owned(), bench.failed.join("\n") + "\n");
+        bench.report.appendices.push(failed);
+    }
     if bench.words.is_empty()
-        && whole
         && let Err(error) = bench.report.write(Path::new(env!("CARGO_MANIFEST_DIR")))
     {
         eprintln!("bench: {error}");

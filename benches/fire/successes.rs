@@ -14,8 +14,8 @@ use crate::{Bench, table};
 
 /// How long a knock lasts from its first step to its last.
 const KNOCK: Duration = Duration::from_millis(300);
-/// How long after its last step it may open.
-const LIMIT: Duration = Duration::from_secs(2);
+/// How long after its last step it may open. The flood goes on until then.
+const LIMIT: Duration = Duration::from_secs(1);
 /// How many forged sources.
 const SOURCES: u64 = 100_000;
 /// Between the beginnings of two knocks, which overlap.
@@ -110,8 +110,7 @@ fn knocks(bench: &Bench, who: Who, attack: Attack, rate: Option<u32>) -> Success
             .into_iter()
             .map(|(at, _, frame)| (at, frame))
             .collect(),
-        // The flood goes on while the last knocks are waited for.
-        lasts: end + Duration::from_millis(500),
+        lasts: end + LIMIT,
     });
     // The last step of each.
     let mut ends = vec![sent.start; knocks];
@@ -196,7 +195,7 @@ fn shown(all: &[Success]) -> Table {
              address of its own, a new one every {} ms, while packets from {} forged sources come \
              in. One thread on a processor of its own sends both, so that the knocks are on time; \
              the rates that it reached really (against postern, tcpdump, the other) stand last. \
-             A knock counts if the packet filter announces its element within 2 s of its last \
+             A knock counts if the packet filter announces its element within 1 s of its last \
              step; the median is of the time between. Of tcpdump, which writes what it hears \
              into a file in memory by the same kernel filter, with the same rules in nftables: \
              the knocks all of whose packets it has caught. Dropped: packets that the kernel had \

@@ -94,6 +94,10 @@ impl Net {
     }
 
     /// Removes all networks of this process, with every process in them.
+    #[allow(
+        dead_code,
+        reason = "the bench alone, which is built apart, is interrupted"
+    )]
     pub fn remove_all() {
         let own = std::process::id().to_string();
         remove_those(|pid| pid == own);
