@@ -8,7 +8,6 @@ mod floods;
 mod model;
 mod properties;
 mod spa;
-mod speed;
 mod sweeps;
 
 pub(super) const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
