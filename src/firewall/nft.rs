@@ -5,18 +5,19 @@
 //! that the kernel ends a lease even when this program is dead. In the chain stand, in this
 //! order and for the listened interfaces only, or those that a door names itself:
 //!
-//! 1. for each door whose leases go by traffic, its addresses at its ports where the connection
+//! 1. what is for no port of the doors: pass;
+//! 2. for each door whose leases go by traffic, its addresses at its ports where the connection
 //!    has been answered: no verdict, but a set of the door's keeps each of them for so long (a
 //!    forged SYN prolongs nothing);
-//! 2. for guarded ports, sessions that connection tracking knows: pass;
-//! 3. for guarded ports, sessions known by their four numbers, from the kernel's list of
+//! 3. for guarded ports, sessions that connection tracking knows: pass;
+//! 4. for guarded ports, sessions known by their four numbers, from the kernel's list of
 //!    sockets (see [`super::sessions`]): pass, unless the packet is a SYN;
-//! 4. for each door, its addresses at its ports, or with `prefix6` its networks: pass. Where
+//! 5. for each door, its addresses at its ports, or with `prefix6` its networks: pass. Where
 //!    `connections` limits them, a set of the door's counts those of each address by connection
 //!    tracking, and passes no more; what ran before the set was made is not counted, and without
 //!    a guard behind it nothing is kept out;
-//! 5. for guarded ports, the networks that always pass: pass;
-//! 6. for each guarded port, one guard: drop.
+//! 6. for guarded ports, the networks that always pass: pass;
+//! 7. for each guarded port, one guard: drop.
 //!
 //! The chain comes before the usual priority (`filter - 10`). What it drops is dropped. **What
 //! it passes still goes through the chains of other tables**, which may drop it: to nftables an

@@ -368,7 +368,8 @@ impl Layout {
             passes.extend(gate.passes(opens, &here));
             layout.gates.push(Some(gate));
         }
-        layout.rules = traffic;
+        layout.rules = Vec::from_iter(others(doors));
+        layout.rules.extend(traffic);
         layout.rules.extend(sessions(&guards));
         layout.rules.extend(passes);
         layout.rules.extend(always_rules(&guards, &layout.always));
@@ -450,6 +451,26 @@ fn each(guards: &Guards) -> impl Iterator<Item = (&On, Port)> {
         .flat_map(|(on, ports)| ports.iter().map(move |&port| (port, on)));
     let ports: BTreeMap<Port, &On> = ports.collect();
     ports.into_iter().map(|(port, on)| (on, port))
+}
+
+/// The rule that lets everything by that is for no port of the doors: however many rules follow,
+/// a flood at other ports walks through none of them.
+fn others(doors: &[Door]) -> Option<Line> {
+    let mut ports = BTreeSet::new();
+    for door in doors {
+        if let Action::Open(opens) = &door.action {
+            ports.extend(&opens.ports);
+            ports.extend(opens.guard.iter().flat_map(|guard| &guard.ports));
+        }
+    }
+    let named = |port: &Port| Script::of(&[&word(port.protocol), &" . ", &port.number]);
+    let ports = Script::list(ports.iter().map(named));
+    let rule = Line::new(
+        &On::Any,
+        &[&"other ports"],
+        &[&"meta l4proto . th dport != { ", &ports, &" } accept"],
+    );
+    (!ports.is_empty()).then_some(rule)
 }
 
 /// The rules that let running sessions go on.

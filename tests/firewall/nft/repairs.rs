@@ -107,7 +107,7 @@ fn orders_are_acted_on_when_all_stands_as_it_should() {
         ("flush ruleset", "table inet postern was gone: made anew"),
         (
             "flush chain inet postern input",
-            "rule \"postern: tracked tcp\" was gone: made anew",
+            "rule \"postern: other ports\" was gone: made anew",
         ),
     ] {
         nft(damage);
