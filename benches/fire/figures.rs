@@ -74,6 +74,8 @@ impl Success {
 #[derive(Clone, Copy, Default)]
 pub struct Memory {
     pub idle_kib: u64,
+    /// The same, each page by as many as have it.
+    pub idle_shared_kib: u64,
     pub flooded_kib: Option<u64>,
     pub idle: Duration,
     /// Tenths of a second in which listener and monitor woke up.

@@ -105,6 +105,7 @@ pub fn run(bench: &mut Bench, idle: Option<Idle>) {
             each(woken.times),
         );
         memory.idle_kib = kib.iter().sum();
+        memory.idle_shared_kib = own.iter().sum();
         memory.idle = lasted;
         memory.moments = woken.moments;
         bench.say(&format!(
