@@ -33,9 +33,9 @@ fn layout(doors: &[Door]) -> Layout {
     Layout::new(doors, &On::new(&["xl0".to_owned()]).unwrap(), &[]).unwrap()
 }
 
+/// Of all rules but the first.
 fn comments(layout: &Layout) -> Vec<&str> {
-    layout
-        .rules
+    layout.rules[1..]
         .iter()
         .map(|line| line.comment.strip_prefix("postern: ").unwrap())
         .collect()
@@ -101,6 +101,44 @@ fn the_same_number_of_another_protocol_is_another_port() {
     assert_eq!(layout.guarded, [0; 0], "no sessions to look for");
 }
 
+/// Whoever is for none of the doors' ports, guarded or not, is let by before all else.
+#[test]
+fn other_ports_leave_at_once() {
+    let mut doors = vec![
+        door("a", &[(Tcp, 53), (Udp, 53)], false),
+        on(door("b", &[(Tcp, 22)], true), &["em1"]),
+    ];
+    let first = |doors: &[Door]| {
+        layout(doors)
+            .rules
+            .first()
+            .map(|line| line.text.to_string())
+    };
+    assert_eq!(
+        first(&doors).as_deref(),
+        Some(
+            "add rule inet postern input iifname != \"lo\" \
+             meta l4proto . th dport != { tcp . 22, tcp . 53, udp . 53 } accept \
+             comment \"postern: other ports\""
+        )
+    );
+    // A guard may stand at a port that its door does not open.
+    let Action::Open(opens) = &mut doors[0].action else {
+        panic!("it opens ports");
+    };
+    let number = 8443;
+    let ports = vec![Port {
+        protocol: Tcp,
+        number,
+    }];
+    opens.guard = Some(Guard {
+        number: None,
+        ports,
+    });
+    assert!(first(&doors).is_some_and(|rule| rule.contains("tcp . 8443")));
+    assert_eq!(first(&[]), None);
+}
+
 #[test]
 fn where_rules_apply() {
     let text = |names: &[&str]| {
@@ -133,9 +171,9 @@ fn on(mut door: Door, interfaces: &[&str]) -> Door {
     door
 }
 
+/// All but the first.
 fn rules(layout: &Layout) -> Vec<&str> {
-    layout
-        .rules
+    layout.rules[1..]
         .iter()
         .map(|line| {
             line.text
