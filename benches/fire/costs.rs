@@ -195,8 +195,7 @@ fn shown(rows: Vec<Vec<String>>) -> Table {
               /dev/null has the very kernel filter that our listener had attached, and the same \
               rules stand in nftables. knockd and fwknopd are measured at 5,000 a second, since \
               they drop most of a faster flood. Ours drives nftables, but in the rows by doors, \
-              where `firewall = \"memory\"`: the kernel's way through the rules of many doors \
-              (the table of rules below) would hold the flood up."
+              where `firewall = \"memory\"`, so that the listener alone is compared."
             .into(),
         head: [
             "flood",

@@ -184,6 +184,7 @@ fn machine() -> String {
         .find_map(|l| l.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kernel = kernel.split('-').next().unwrap_or_default();
     let cores = sender::processors();
     let who = match cores {
         1 => "sender and daemons share it",
