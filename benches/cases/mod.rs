@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use postern::config::units::show_number;
+
 pub mod knock;
 pub mod lease;
 pub mod packet;
@@ -53,21 +55,8 @@ fn source(n: u64) -> u32 {
     10 << 24 | (n.wrapping_mul(0x9e_3779) & 0xff_ffff) as u32
 }
 
-/// With commas between thousands.
-fn number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// `1 door`, `1,000 doors`.
 fn several(n: u64, what: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", number(n))
+    format!("{} {what}{plural}", show_number(n))
 }

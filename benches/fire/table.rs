@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use postern::config::units::show_number;
+
 /// A time in milliseconds; a dash where there is none.
 pub fn time(time: Option<Duration>) -> String {
     match time {
@@ -17,16 +19,7 @@ pub fn micros(nanos: f64) -> String {
 
 /// A number with its thousands apart.
 pub fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let first = digits.len() % 3;
-    let mut text = digits[..first].to_owned();
-    for group in digits.as_bytes()[first..].chunks(3) {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text += std::str::from_utf8(group).unwrap_or_default();
-    }
-    text
+    show_number(number.round() as u64)
 }
 
 /// A rate that was wanted.
