@@ -419,7 +419,7 @@ impl Listener {
             }
         }
         if closed {
-            let how = ending::ended(&self.child);
+            let how = ending::ended_by_now(&self.child);
             return Err(how.unwrap_or_else(|| "it closed its socket".into()));
         }
         Ok(step)

@@ -98,7 +98,12 @@ fn leases_go_on_after_the_listener_is_killed() {
     });
     let status = two.daemon.status().unwrap();
     assert_eq!(status["restarts"], 1);
-    assert_eq!(status["last_restart"]["why"], "killed by SIGKILL");
+    // A busy system closes its socket some time before it tells of its end.
+    let why = status["last_restart"]["why"].as_str().unwrap();
+    assert!(
+        ["killed by SIGKILL", "it closed its socket"].contains(&why),
+        "{why}"
+    );
     two.stand(true);
     // It hears.
     let third = &net.clients[2];

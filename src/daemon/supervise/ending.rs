@@ -19,6 +19,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long they are waited for when the daemon stops.
 const STOP_IN: Duration = Duration::from_secs(1);
 
+/// How long one is waited for whose socket is closed: there are pauses between listeners, so one
+/// that closes it and lives on gains nothing.
+const ENDS_IN: Duration = Duration::from_millis(20);
+
 /// Processes to be reaped.
 #[derive(Default)]
 pub struct Ending {
@@ -89,8 +93,21 @@ fn number(child: &Child) -> Pid {
     Pid::from_raw(child.id() as i32)
 }
 
+/// How a child has ended whose socket is closed, in words, if it has or is about to: the system
+/// closes its files before it tells of its end.
+pub fn ended_by_now(child: &Child) -> Option<String> {
+    let began = Instant::now();
+    loop {
+        let how = ended(child);
+        if how.is_some() || began.elapsed() >= ENDS_IN {
+            return how;
+        }
+        std::thread::sleep(SHORTEST_PAUSE);
+    }
+}
+
 /// How a child has ended, in words, if it has; it stays to be reaped.
-pub fn ended(child: &Child) -> Option<String> {
+fn ended(child: &Child) -> Option<String> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
     match waitid(Id::Pid(number(child)), flags) {
         Ok(WaitStatus::Exited(_, code)) => Some(format!("exit status {code}")),
