@@ -144,11 +144,11 @@ pub enum LogTo {
 /// Which packet filter doors open in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirewallKind {
-    /// FreeBSD's ipfw(4), by its command.
+    /// FreeBSD's ipfw(4).
     Ipfw,
-    /// FreeBSD's pf(4), by pfctl(8).
+    /// FreeBSD's pf(4).
     Pf,
-    /// nftables, by its command.
+    /// nftables.
     Nft,
     /// Nothing is touched, everything shown.
     Memory,
